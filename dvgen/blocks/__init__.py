@@ -1,0 +1,1 @@
+"""Torch pieces that two or more plugins share. Public."""

@@ -1,0 +1,211 @@
+"""What an experiment says: one component a box, the data, and how long to train. Imports no torch."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import Factory, field, frozen
+from attrs.validators import ge, gt, in_, matches_re, min_len
+
+from dvgen.config import canonical, override, read_toml, structure, unstructure
+from dvgen.errors import ConfigError
+from dvgen.registry import Registry
+
+SCHEMA = 1
+
+
+@frozen(kw_only=True)
+class Choice:
+    """The component that fills a box: its name, and the fields of its own Config that differ from the defaults."""
+
+    use: str
+    fields: Mapping[str, object] = Factory(dict)
+
+
+@frozen(kw_only=True)
+class DataChoice(Choice):
+    """A data set, and where it lies (what stands after the colon of `--data NAME:LOCATION`)."""
+
+    location: str | None = None
+
+
+@frozen(kw_only=True)
+class LossChoice(Choice):
+    """A loss and its weight in the sum."""
+
+    weight: float = field(default=1.0, validator=ge(0))
+
+
+@frozen(kw_only=True)
+class PriorChoice(Choice):
+    """A prior, and the level it models; without a level it is made anew for every level."""
+
+    level: str | None = None
+
+
+@frozen(kw_only=True)
+class Training:
+    """How one stage is trained. `budget` is "steps:N" or "seconds:S" of training time."""
+
+    budget: str = field(default="steps:1000", validator=matches_re(r"(steps:[1-9]\d*|seconds:\d+(\.\d+)?)"))
+    batch: int = field(default=64, validator=ge(1))
+    micro_batches: int = field(default=1, validator=ge(1))
+    lr: float = field(default=3e-4, validator=gt(0))
+    warmup: int = field(default=0, validator=ge(0))
+    weight_decay: float = field(default=0.0, validator=ge(0))
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = field(default=1.0, validator=gt(0))
+    log_every: int = field(default=20, validator=ge(1))
+    checkpoint_every: int = field(default=500, validator=ge(1))
+
+
+@frozen(kw_only=True)
+class Train:
+    """Both stages."""
+
+    tokenizer: Training = Training(budget="steps:600", lr=1e-3)
+    prior: Training = Training(budget="steps:800", batch=32, lr=1e-3, warmup=50, betas=(0.9, 0.95))
+
+
+@frozen(kw_only=True)
+class Evaluation:
+    """How results are measured: samples drawn for the Frechet distance, its features, images in the picture grids."""
+
+    samples: int = field(default=1024, validator=ge(2))
+    features: str = "rand"
+    batch: int = field(default=128, validator=ge(1))
+    grid: int = field(default=64, validator=ge(1))
+
+
+@frozen(kw_only=True)
+class Experiment:
+    """One experiment: what a TOML file says, resolved against the defaults."""
+
+    schema: int = field(default=SCHEMA, validator=in_([SCHEMA]))
+    seed: int = field(default=0, validator=ge(0))
+    labels: bool = False
+    data: DataChoice = DataChoice(use="shapes")
+    encoder: Choice = Choice(use="vqvae")
+    quantizer: tuple[Choice, ...] = field(default=(Choice(use="ema"),), validator=min_len(1))
+    decoder: Choice = Choice(use="vqvae")
+    loss: tuple[LossChoice, ...] = field(default=(LossChoice(use="mse"),), validator=min_len(1))
+    prior: tuple[PriorChoice, ...] = field(default=(PriorChoice(use="gpt"),), validator=min_len(1))
+    train: Train = Train()
+    evaluate: Evaluation = Evaluation()
+
+
+_LISTS = ("quantizer", "loss", "prior")
+
+
+def experiment_from(table: Mapping[str, Any]) -> Experiment:
+    """An experiment from the tables of a TOML or JSON file.
+
+    A component is a table with `use`, and the fields of its Config beside it; quantizer, loss and prior take one table
+    or an array of tables. Raises ConfigError with every fault.
+    """
+    known: dict[str, Any] = {}
+    for key, value in table.items():
+        listed = [value] if key in _LISTS and isinstance(value, Mapping) else value
+        if key in _LISTS and isinstance(listed, list | tuple):
+            known[key] = [_split(item, _choice_type(key)) for item in listed]
+        else:
+            known[key] = _split(value, _choice_type(key)) if key in ("data", "encoder", "decoder") else value
+    return structure(known, Experiment)
+
+
+def table_of(experiment: Experiment) -> dict[str, Any]:
+    """The tables of an experiment, fields of a component beside its `use`: the inverse of `experiment_from`."""
+    table: dict[str, Any] = unstructure(experiment)
+    for key in ("data", "encoder", "decoder"):
+        table[key] = _join(table[key])
+    for key in _LISTS:
+        table[key] = [_join(item) for item in table[key]]
+    return table
+
+
+def read_experiment(path: Path | None, assignments: Iterable[str] = (), defaults: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a TOML file (None: the defaults), with `--set` assignments applied in order."""
+    table = table_of(experiment_from(read_toml(path) if path else defaults or {}))
+    for assignment in assignments:
+        override(table, assignment)
+    return experiment_from(table)
+
+
+def build(registry: Registry, kind: str, choice: Choice, **sizes: object) -> Any:
+    """Make the component that `choice` names; `sizes` are what is known only on assembly (dims, levels, ...)."""
+    cls = registry.load(kind, choice.use)
+    return cls(component_config(registry, kind, choice), **sizes)
+
+
+def component_config(registry: Registry, kind: str, choice: Choice) -> Any:
+    """The checked Config of a choice. Raises ConfigError with every fault of its fields."""
+    cls = registry.load(kind, choice.use)
+    return structure(choice.fields, cls.Config, kind)
+
+
+def check_components(registry: Registry, experiment: Experiment) -> None:
+    """Look every name up and check every field before any work is done; raises ConfigError with every fault."""
+    faults = []
+    chosen = [("dataset", experiment.data), ("encoder", experiment.encoder), ("decoder", experiment.decoder)]
+    chosen += [("quantizer", choice) for choice in experiment.quantizer]
+    chosen += [("loss", choice) for choice in experiment.loss] + [("prior", choice) for choice in experiment.prior]
+    chosen += [("features", Choice(use=experiment.evaluate.features))]
+    for kind, choice in chosen:
+        try:
+            component_config(registry, kind, choice)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def resolved(registry: Registry, experiment: Experiment) -> Experiment:
+    """The experiment with every default of every component written out: what `config.json` holds and hashes are taken of."""
+
+    def full(kind: str, choice: Any) -> Any:
+        return attrs.evolve(choice, fields=unstructure(component_config(registry, kind, choice)))
+
+    return attrs.evolve(
+        experiment,
+        data=full("dataset", experiment.data),
+        encoder=full("encoder", experiment.encoder),
+        decoder=full("decoder", experiment.decoder),
+        quantizer=tuple(full("quantizer", choice) for choice in experiment.quantizer),
+        loss=tuple(full("loss", choice) for choice in experiment.loss),
+        prior=tuple(full("prior", choice) for choice in experiment.prior),
+    )
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of the canonical text of a config."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def parse_data(text: str) -> DataChoice:
+    """`NAME` or `NAME:LOCATION` as given to `--data`."""
+    name, colon, location = text.partition(":")
+    if not name or (colon and not location):
+        raise ConfigError(f"--data {text!r}: expected NAME or NAME:LOCATION, such as shapes or folder:images")
+    return DataChoice(use=name, location=location or None)
+
+
+def _choice_type(key: str) -> type:
+    return {"data": DataChoice, "loss": LossChoice, "prior": PriorChoice}.get(key, Choice)
+
+
+def _split(value: Any, kind: type) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    own = {f.name for f in attrs.fields(kind)} - {"fields"}
+    table: dict[str, Any] = {name: value[name] for name in own if name in value and value[name] is not None}
+    table["fields"] = {name: field for name, field in value.items() if name not in own}
+    return table
+
+
+def _join(table: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in table.items() if name != "fields" and value is not None}
+    return own | dict(table["fields"])
+
+

@@ -1,0 +1,43 @@
+"""Encoder and decoder: signals to feature maps, and quantized vectors back to signals."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from dvgen.interfaces.model import Model
+
+
+class Encoder(Model, ABC):
+    """Signals (b, channels, *size) to one feature map a quantizer, coarse first; `__init__(config, *, channels, dims)`.
+
+    channels: channels of the signals. dims: the width of each map, as its quantizer declares it.
+    Raises ConfigError when the number of dims is not the number of maps it makes.
+    """
+
+    @abstractmethod
+    def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """The grid of each map for signals of this size, coarse first. Raises ConfigError for a size it cannot take."""
+
+    @abstractmethod
+    def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
+        """One map of features a quantizer, (b, any, *grid); `condition` turns it into what the quantizer sees."""
+
+    def condition(self, map: int, features: tuple[Tensor, ...], coarser: tuple[Tensor, ...]) -> Tensor:
+        """What the quantizer of map `map` sees, (b, dims[map], *grid), given the quantized vectors of the coarser maps.
+
+        Flat encoders return `features[map]`; VQ-VAE-2 merges the coarser vectors in.
+        """
+        return features[map]
+
+
+class Decoder(Model, ABC):
+    """Quantized vectors, one map a quantizer, to signals; `__init__(config, *, channels, dims)`.
+
+    last_layer: the weight of the layer that makes the signals, where the adaptive GAN weight is measured.
+    """
+
+    last_layer: nn.Parameter
+
+    @abstractmethod
+    def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
+        """Signals (b, channels, *size) from vectors (b, dims[map], *grid) a map; not clamped."""

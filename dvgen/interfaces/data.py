@@ -1,0 +1,61 @@
+"""Data: sets of signals with labels, and sources of codes whose probability is known."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from dvgen.interfaces.codes import Codes, Level
+
+
+class Dataset(ABC):
+    """A finite set of signals, each with a class label; `__init__(config, *, location)`.
+
+    location: what stands after the colon of `--data NAME:LOCATION` (None when nothing does).
+    Opening raises DataError when the data are not there, naming the place, what was expected and what to do.
+
+    shape: (channels, *size) of every signal.
+    classes: names of the classes; at least one.
+    labels: (n,) int64, 0 <= label < len(classes).
+    parts: the data set's own division, such as {"train": (0, 60000), "test": (60000, 70000)}: names to half-open index
+        ranges. Known names are "train", "validation" and "test"; a set with only "train" is divided by dvgen.
+    exhaustive: True when the set holds every signal of a uniform distribution exactly once, so that entropies are exact.
+    skipped: names of the files that were left out because they could not be read.
+    """
+
+    Config: ClassVar[type[Any]]
+
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    labels: Tensor
+    parts: dict[str, tuple[int, int]]
+    exhaustive: bool = False
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @abstractmethod
+    def signals(self, indices: Sequence[int]) -> Tensor:
+        """The signals of these indices: float32 (b, channels, *size) in [-1, 1]. A pure function of the indices."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 (hex) of the contents and of the transform, equal on every machine."""
+
+
+class CodeSource(ABC):
+    """A source of codes with a known log-probability, for proving priors; `__init__(config)`."""
+
+    Config: ClassVar[type[Any]]
+
+    levels: tuple[Level, ...]
+
+    @abstractmethod
+    def sample(self, n: int, seed: int) -> Codes:
+        """n independent draws, (n, *grid) int64 a level; a pure function of (n, seed)."""
+
+    @abstractmethod
+    def log_prob(self, codes: Codes) -> Tensor:
+        """Exact log-probability in nats, (n,) float64."""
