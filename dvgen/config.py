@@ -5,10 +5,12 @@ field says or it is a fault, and so is an unknown key.
 """
 
 import json
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 import cattrs
@@ -32,7 +34,7 @@ def structure(table: Mapping[str, object], config: type[T], path: str = "") -> T
 
 def unstructure(config: object) -> Any:
     """The plain tables, lists and scalars of a config: what `structure` takes, and what JSON and TOML can hold."""
-    return _CONVERTER.unstructure(config)
+    return _plain(_CONVERTER.unstructure(config))
 
 
 def canonical(value: object) -> str:
@@ -53,98 +55,136 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(table: dict[str, Any], assignment: str) -> None:
-    """Apply one `--set a.b.c=VALUE` to a table in place; VALUE is TOML, and a bare word is a string.
+    """Apply one `--set a.b.c=VALUE` to a table in place; VALUE is TOML, and what is not TOML is a string.
 
-    A number in the path picks an entry of a list: `quantizer.0.num_codes=64`.
+    A number in the path picks an entry of a list, `quantizer.0.num_codes=64`; a list of one entry needs none.
     """
     path, equals, text = assignment.partition("=")
-    keys = path.strip().split(".")
+    keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise ConfigError(f"--set {assignment!r}: expected PATH=VALUE, such as prior.layers=8")
     place: Any = table
     for key in keys[:-1]:
-        place = _descend(place, key, assignment)
-    if isinstance(place, list):
-        place = _descend(place, "0", assignment) if not keys[-1].isdigit() else place
-    place[int(keys[-1]) if isinstance(place, list) else keys[-1]] = _value(text.strip())
+        place, key = _place(place, key, assignment)
+        if isinstance(place, dict):
+            place.setdefault(key, {})
+        place = place[key]
+    place, key = _place(place, keys[-1], assignment)
+    place[key] = _value(text.strip())
 
 
-def _descend(place: Any, key: str, assignment: str) -> Any:
-    if isinstance(place, list):
-        if not key.isdigit():
-            if len(place) != 1:
-                raise ConfigError(f"--set {assignment!r}: {key!r} follows a list of {len(place)}; put an index before it")
-            return _descend(place[0], key, assignment)
-        if int(key) >= len(place):
-            raise ConfigError(f"--set {assignment!r}: the list has {len(place)} entries, no {key}")
-        return place[int(key)]
-    if not isinstance(place, dict):
-        raise ConfigError(f"--set {assignment!r}: {key!r} follows a value, not a table")
-    return place.setdefault(key, {})
+def _place(holder: Any, key: str, assignment: str) -> tuple[Any, Any]:
+    """The table or list that holds `key`, and the key or index in it."""
+    if isinstance(holder, list) and key.isdecimal():
+        if int(key) >= len(holder):
+            raise ConfigError(f"--set {assignment!r}: the list has {len(holder)} entries, counted from 0; there is no {key}")
+        return holder, int(key)
+    if isinstance(holder, list):
+        if len(holder) != 1:
+            raise ConfigError(f"--set {assignment!r}: {key!r} follows a list of {len(holder)}; put an index before it")
+        return _place(holder[0], key, assignment)
+    if not isinstance(holder, dict):
+        raise ConfigError(f"--set {assignment!r}: {key!r} follows {holder!r}, which is not a table")
+    return holder, key
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return read["value"] if len(read) == 1 else text
 
 
-def _structure(table: object, config: type, path: str, faults: list[str]) -> Any:
-    where = f"{path}: " if path else ""
+def _structure(table: object, config: type, path: str, faults: list[str], given: object = None) -> Any:
+    """`given`: the instance whose values stand for the keys that are left out; None for the defaults of the class."""
+    before = len(faults)
     if not isinstance(table, Mapping):
-        faults.append(f"{where}expected a table, got {table!r}")
+        faults.append(f"{path + ': ' if path else ''}expected a table, got {table!r}")
         return None
     fields = {f.name: f for f in attrs.fields(attrs.resolve_types(config)) if f.init}  # type: ignore[arg-type, type-var]
     for key in table:
         if key not in fields:
             known = ", ".join(sorted(fields)) or "none"
-            faults.append(f"{path + '.' if path else ''}{key}: unknown key{closest(str(key), fields)}; known: {known}")
+            faults.append(f"{_join(path, key)}: unknown key{closest(str(key), fields)}; known: {known}")
     values: dict[str, Any] = {}
-    before = len(faults)
     for name, field in fields.items():
-        place = f"{path}.{name}" if path else name
         if name in table:
-            values[name] = _field(table[name], field, place, faults)
+            values[name] = _field(table[name], field, _join(path, name), faults)
+        elif given is not None:
+            values[name] = getattr(given, name)
         elif field.default is attrs.NOTHING:
-            faults.append(f"{place}: missing")
-    return config(**values) if len(faults) == before and not faults else None
+            faults.append(f"{_join(path, name)}: missing")
+    if len(faults) > before:
+        return None
+    try:
+        return config(**values)
+    except Exception as error:  # a rule over several fields
+        faults.append(f"{path + ': ' if path else ''}{_reason(error)}")
+        return None
 
 
 def _field(value: object, field: "attrs.Attribute[Any]", path: str, faults: list[str]) -> Any:
-    kind: Any = field.type
+    before = len(faults)
+    built = _built(value, field, path, faults)
+    if len(faults) == before and field.validator is not None:
+        try:
+            field.validator(None, field, built)
+        except AttributeError:
+            pass  # a rule that looks at other fields: the constructor applies it, once all of them are known
+        except Exception as error:
+            faults.append(f"{path}: {_reason(error)}")
+    return built
+
+
+def _built(value: object, field: "attrs.Attribute[Any]", path: str, faults: list[str]) -> Any:
+    kind = _one(field.type, value)
     if attrs.has(kind):
-        return _structure(value, kind, path, faults)
+        return _structure(value, kind, path, faults, field.default if isinstance(field.default, kind) else None)
     element = _element(kind)
     if element is not None and isinstance(value, list | tuple):
         return tuple(_structure(item, element, f"{path}.{i}", faults) for i, item in enumerate(value))
     try:
-        built = _CONVERTER.structure(value, kind)
-        if field.validator is not None:
-            field.validator(None, field, built)
+        return _CONVERTER.structure(value, kind)
     except Exception as error:
         faults.append(f"{path}: {_reason(error)}")
         return None
-    return built
+
+
+def _one(kind: Any, value: object) -> Any:
+    """X for a value of a field of type X | None that is not None; the type itself otherwise."""
+    inner = [argument for argument in get_args(kind) if argument is not type(None)]
+    optional = get_origin(kind) in (Union, UnionType) and len(inner) == 1
+    return inner[0] if optional and value is not None else kind
 
 
 def _element(kind: Any) -> Any:
     """The attrs class X of a field of type tuple[X, ...]; None for every other type."""
-    found = kind.__args__[0] if get_origin(kind) is tuple else None
-    return found if found is not None and attrs.has(found) else None
+    found = get_args(kind)
+    return found[0] if get_origin(kind) is tuple and found[1:] == (...,) and attrs.has(found[0]) else None
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, ClassValidationError | IterableValidationError):
         return "; ".join(_reason(inner) for inner in error.exceptions)
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return text.split("\n")[0]
+    # attrs puts the field and the value behind the text; only the text is for people
+    return " ".join(str(error.args[0]).split()) if error.args else type(error).__name__
+
+
+def _origin_is(origin: object) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is origin
 
 
 def _strict(wanted: type) -> Any:
     def hook(value: object, _: object) -> Any:
         if type(value) not in _ACCEPTED[wanted]:
             raise TypeError(f"expected {wanted.__name__}, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):  # JSON has no word for these
+            raise ValueError(f"expected a finite number, got {value!r}")
         return wanted(value)
 
     return hook
@@ -165,12 +205,25 @@ def _tuple_hook(kind: Any) -> Any:
     return hook
 
 
+def _table(value: object, _: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"expected a table, got {value!r}")
+    return dict(value)
+
+
+def _plain(value: Any) -> Any:
+    """The same value with lists for tuples, so that it can be changed in place and equals its own JSON."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for wanted in _ACCEPTED:
         converter.register_structure_hook(wanted, _strict(wanted))
-    converter.register_structure_hook_factory(lambda kind: get_origin(kind) is tuple, _tuple_hook)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is Mapping, lambda value, _: dict(value))
+    converter.register_structure_hook_factory(_origin_is(tuple), _tuple_hook)
+    converter.register_structure_hook_func(_origin_is(Mapping), _table)
     return converter
 
 

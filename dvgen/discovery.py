@@ -3,8 +3,9 @@
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from importlib.metadata import Distribution, entry_points
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
@@ -12,7 +13,7 @@ from attrs import frozen
 
 from dvgen import hookspecs
 from dvgen.errors import ConfigError
-from dvgen.registry import Component, Failure, Registry, Supplied, closest
+from dvgen.registry import Component, Failure, Registry, Supplied, closest, describe
 
 GROUP = "dvgen"
 
@@ -29,10 +30,10 @@ class Plugins:
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             try:
                 implementation.function(**{name: arguments[name] for name in implementation.argnames})
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 name = implementation.plugin_name
-                warnings.warn(f"plugin {name!r}: {hook} failed: {type(error).__name__}: {error}", stacklevel=2)
                 self.manager.unregister(name=name)
+                warnings.warn(f"plugin {name!r}: {hook} failed, its events stop: {describe(error)}", stacklevel=2)
 
 
 def discover(switches: Sequence[str] = ()) -> Plugins:
@@ -47,39 +48,53 @@ def discover(switches: Sequence[str] = ()) -> Plugins:
     plugins = Plugins(manager, Registry())
     seen: set[str] = set()
     if os.environ.get("DVGEN_PLUGIN_AUTOLOAD", "1") != "0":
-        found = {(e.name, e.value, e.dist.name if e.dist else ""): e for e in entry_points(group=GROUP)}
+        found = {(e.name, e.value, _distribution(e)): e for e in entry_points(group=GROUP)}
         for (name, _, distribution), entry in sorted(found.items()):
             seen |= {name, distribution}
             if not {name, distribution} & blocked:
-                _admit(plugins, name, entry.load, entry.dist)
+                label = f"{distribution} {entry.dist.version}" if entry.dist else distribution
+                _admit(plugins, _unique(manager, name, distribution), entry.load, label)
     for module in (switch for switch in switches if not switch.startswith("no:")):
-        _admit(plugins, module, lambda module=module: importlib.import_module(module), None)  # type: ignore[misc]
+        _admit(plugins, _unique(manager, module, "-p"), partial(importlib.import_module, module), "not installed")
     if unused := sorted(blocked - seen):
         raise ConfigError(f"-p no:{unused[0]}: no plugin or distribution of that name{closest(unused[0], seen)}")
     return plugins
 
 
-def _admit(plugins: Plugins, name: str, load: Callable[[], Any], distribution: Distribution | None) -> None:
+def _distribution(entry: EntryPoint) -> str:
+    """The name of the distribution that declares an entry point; a damaged one has none."""
+    return (entry.dist.name if entry.dist else None) or "unknown"
+
+
+def _unique(manager: pluggy.PluginManager, name: str, origin: str) -> str:
+    """The plugin's name, with its origin when another plugin has that name already; both stay listed."""
+    while manager.has_plugin(name):
+        name = f"{name}@{origin}"
+    return name
+
+
+def _admit(plugins: Plugins, name: str, load: Callable[[], Any], distribution: str) -> None:
     """Register one plugin, all of it or nothing; what goes wrong is recorded, because it is third-party code."""
     manager = plugins.manager
-    label = f"{distribution.name} {distribution.version}" if distribution else "not installed"
-    unique = f"{name}@{distribution.name}" if manager.has_plugin(name) and distribution else name
     try:
-        manager.register(load(), name=unique)
+        plugin = load()
+        if manager.is_registered(plugin):  # under another name, such as -p MODULE of an installed plugin
+            return
+        manager.register(plugin, name=name)
         manager.check_pending()
-        implementations = [i for i in manager.hook.dvgen_components.get_hookimpls() if i.plugin_name == unique]
-        components = [component for i in implementations for component in i.function()]
-        for component in components:
-            _check(component)
+        implementations = [i for i in manager.hook.dvgen_components.get_hookimpls() if i.plugin_name == name]
+        components = [component for i in implementations for component in _listed(i.function())]
     except (Exception, SystemExit) as error:
-        if manager.has_plugin(unique):
-            manager.unregister(name=unique)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        plugins.registry.failures.append(Failure(unique, label, reason))
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        plugins.registry.failures.append(Failure(name, distribution, describe(error)))
     else:
-        plugins.registry.supplied += [Supplied(component, unique, label) for component in components]
+        plugins.registry.supplied += [Supplied(component, name, distribution) for component in components]
 
 
-def _check(component: object) -> None:
-    if not isinstance(component, Component):
-        raise TypeError(f"dvgen_components must return Component records, not {component!r}")
+def _listed(returned: Any) -> list[Component]:
+    """What `dvgen_components` returned, checked."""
+    components = list(returned) if isinstance(returned, Iterable) else None
+    if components is None or not all(isinstance(component, Component) for component in components):
+        raise TypeError(f"dvgen_components must return a list of Component records, not {returned!r}")
+    return components

@@ -1,16 +1,16 @@
 """What an experiment says: one component a box, the data, and how long to train. Imports no torch."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import Factory, field, frozen
-from attrs.validators import ge, gt, in_, matches_re, min_len
+from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, matches_re, min_len
 
 from dvgen.config import canonical, override, read_toml, structure, unstructure
-from dvgen.errors import ConfigError
+from dvgen.errors import ConfigError, PluginError
 from dvgen.registry import Registry
 
 SCHEMA = 1
@@ -47,15 +47,20 @@ class PriorChoice(Choice):
 
 @frozen(kw_only=True)
 class Training:
-    """How one stage is trained. `budget` is "steps:N" or "seconds:S" of training time."""
+    """How one stage is trained: Adam with decoupled weight decay.
+
+    `budget` is "steps:N" or "seconds:S" of training time. The learning rate rises over `warmup` steps, stays, and falls
+    to zero over the last `decay` (a fraction) of the budget. A step averages `micro_batches` parts of its batch.
+    """
 
     budget: str = field(default="steps:1000", validator=matches_re(r"(steps:[1-9]\d*|seconds:\d+(\.\d+)?)"))
     batch: int = field(default=64, validator=ge(1))
     micro_batches: int = field(default=1, validator=ge(1))
     lr: float = field(default=3e-4, validator=gt(0))
     warmup: int = field(default=0, validator=ge(0))
+    decay: float = field(default=0.2, validator=[ge(0), le(1)])
     weight_decay: float = field(default=0.0, validator=ge(0))
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = field(default=(0.9, 0.999), validator=deep_iterable(and_(ge(0), lt(1))))
     clip: float = field(default=1.0, validator=gt(0))
     log_every: int = field(default=20, validator=ge(1))
     checkpoint_every: int = field(default=500, validator=ge(1))
@@ -81,10 +86,15 @@ class Evaluation:
 
 @frozen(kw_only=True)
 class Experiment:
-    """One experiment: what a TOML file says, resolved against the defaults."""
+    """One experiment: what a TOML file says, resolved against the defaults.
+
+    `seed` decides every random choice; `repeat` counts repetitions of stage two on the same codes. With `labels`, the
+    priors are conditioned on class labels.
+    """
 
     schema: int = field(default=SCHEMA, validator=in_([SCHEMA]))
     seed: int = field(default=0, validator=ge(0))
+    repeat: int = field(default=0, validator=ge(0))
     labels: bool = False
     data: DataChoice = DataChoice(use="shapes")
     encoder: Choice = Choice(use="vqvae")
@@ -125,7 +135,9 @@ def table_of(experiment: Experiment) -> dict[str, Any]:
     return table
 
 
-def read_experiment(path: Path | None, assignments: Iterable[str] = (), defaults: Mapping[str, Any] | None = None) -> Experiment:
+def read_experiment(
+    path: Path | None, assignments: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Experiment:
     """The experiment of a TOML file (None: the defaults), with `--set` assignments applied in order."""
     table = table_of(experiment_from(read_toml(path) if path else defaults or {}))
     for assignment in assignments:
@@ -139,26 +151,46 @@ def build(registry: Registry, kind: str, choice: Choice, **sizes: object) -> Any
     return cls(component_config(registry, kind, choice), **sizes)
 
 
-def component_config(registry: Registry, kind: str, choice: Choice) -> Any:
-    """The checked Config of a choice. Raises ConfigError with every fault of its fields."""
+def component_config(registry: Registry, kind: str, choice: Choice, path: str = "") -> Any:
+    """The checked Config of a choice; `path` is where it stands in the file, its kind unless told.
+
+    Raises ConfigError with every fault of its fields, and PluginError when the component has no Config.
+    """
     cls = registry.load(kind, choice.use)
-    return structure(choice.fields, cls.Config, kind)
+    config = getattr(cls, "Config", None)
+    if not isinstance(config, type) or not attrs.has(config):
+        raise PluginError(
+            f"{kind} {choice.use!r}: {cls.__module__}:{cls.__qualname__} has no nested attrs class Config; give it one"
+        )
+    return structure(choice.fields, config, path or kind)
 
 
 def check_components(registry: Registry, experiment: Experiment) -> None:
     """Look every name up and check every field before any work is done; raises ConfigError with every fault."""
     faults = []
-    chosen = [("dataset", experiment.data), ("encoder", experiment.encoder), ("decoder", experiment.decoder)]
-    chosen += [("quantizer", choice) for choice in experiment.quantizer]
-    chosen += [("loss", choice) for choice in experiment.loss] + [("prior", choice) for choice in experiment.prior]
-    chosen += [("features", Choice(use=experiment.evaluate.features))]
-    for kind, choice in chosen:
+    for path, kind, choice in _chosen(experiment):
         try:
-            component_config(registry, kind, choice)
+            component_config(registry, kind, choice, path)
         except ConfigError as error:
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
+    """Path in the file, kind, and choice of every component of an experiment."""
+    yield "data", "dataset", experiment.data
+    yield "encoder", "encoder", experiment.encoder
+    yield "decoder", "decoder", experiment.decoder
+    lists: dict[str, tuple[Choice, ...]] = {
+        "quantizer": experiment.quantizer,
+        "loss": experiment.loss,
+        "prior": experiment.prior,
+    }
+    for kind, choices in lists.items():
+        for i, choice in enumerate(choices):
+            yield (f"{kind}.{i}" if len(choices) > 1 else kind), kind, choice
+    yield "evaluate.features", "features", Choice(use=experiment.evaluate.features)
 
 
 def resolved(registry: Registry, experiment: Experiment) -> Experiment:
@@ -207,5 +239,3 @@ def _split(value: Any, kind: type) -> Any:
 def _join(table: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in table.items() if name != "fields" and value is not None}
     return own | dict(table["fields"])
-
-

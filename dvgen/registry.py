@@ -58,9 +58,16 @@ class Failure:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" or the empty string."""
+    """The words `(did you mean 'x'?)` after a space, or the empty string when nothing known is near."""
     match = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line. attrs puts the field and the value behind the text; only the text is for people."""
+    attrs_error = isinstance(error, TypeError | ValueError) and len(error.args) > 1 and isinstance(error.args[0], str)
+    text = error.args[0] if attrs_error else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split())
 
 
 @define
@@ -90,20 +97,18 @@ class Registry:
         Raises ConfigError for an unknown name and PluginError when the class cannot be imported or is not of its kind.
         """
         supplied = self.find(kind, name)
+        target = supplied.component.target
+        who = f"{kind} {name!r} of plugin {supplied.plugin!r} ({supplied.distribution})"
         try:
-            cls = resolve(supplied.component.target)
-        except Exception as error:
-            raise PluginError(
-                f"{kind} {name!r} of plugin {supplied.plugin!r} ({supplied.distribution}) cannot be imported from "
-                f"{supplied.component.target}: {type(error).__name__}: {error}"
-            ) from error
+            cls = resolve(target)
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{who} cannot be imported from {target}: {describe(error)}") from error
         interface = INTERFACES[kind]
         wanted = resolve(interface) if interface else object
         if not (isinstance(cls, type) and issubclass(cls, wanted)):
-            raise PluginError(
-                f"{kind} {name!r} of plugin {supplied.plugin!r} ({supplied.distribution}): {supplied.component.target} "
-                f"is not a subclass of {interface}; derive it from that class"
-            )
+            raise PluginError(f"{who}: {target} is not a subclass of {interface}; derive it from that class")
+        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+            raise PluginError(f"{who}: {target} does not define {', '.join(missing)}, which {interface} asks for")
         return cls
 
     def _unknown(self, kind: str, name: str) -> str:

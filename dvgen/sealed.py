@@ -1,13 +1,15 @@
 """Sealed folders: files that are either whole or not there, and whose every byte is checked on opening. Imports no torch.
 
-The files and then a manifest (sizes and SHA-256) are written into a hidden folder beside the target, flushed to disk, and
-renamed into place; the parent is flushed last. A folder without a manifest, or one that differs from it, is refused.
+The files and then a manifest (their sizes and SHA-256, and its own) are written into a hidden folder beside the target,
+flushed to disk, and renamed into place; the parent is flushed last. A folder without a manifest, or one that differs from
+it, is refused.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ SCHEMA = 1
 def seal(folder: Path, fill: Callable[[Path], None], about: Mapping[str, Any]) -> None:
     """Make `folder` hold what `fill` writes into the (flat) folder it is given, with `about` in its manifest.
 
-    An older folder of that name is replaced. Nothing appears at `folder` unless all of it is on disk.
+    `about` is what JSON can hold. An older folder of that name is replaced. Nothing appears at `folder` unless all of it
+    is on disk, and when anything fails the older folder is still there.
     """
     aside = folder.parent / f".writing-{folder.name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -29,19 +32,11 @@ def seal(folder: Path, fill: Callable[[Path], None], about: Mapping[str, Any]) -
     try:
         fill(aside)
         files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(aside.iterdir())}
-        text = json.dumps({"schema": SCHEMA, "about": dict(about), "files": files}, indent=1, sort_keys=True)
-        (aside / MANIFEST).write_text(text, encoding="utf-8")
+        (aside / MANIFEST).write_text(_manifest(json.loads(json.dumps(about)), files), encoding="utf-8")
         for path in aside.iterdir():
             flush(path)
         flush(aside)
-        if folder.exists():
-            old = folder.parent / f".old-{folder.name}-{os.getpid()}"
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-        flush(folder.parent)
+        _put(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -50,23 +45,51 @@ def seal(folder: Path, fill: Callable[[Path], None], about: Mapping[str, Any]) -
 def verify(folder: Path) -> dict[str, Any]:
     """Check every file of a sealed folder and return the manifest's `about`; raises IntegrityError with the fault."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files, about, schema = manifest["files"], manifest["about"], manifest["schema"]
-    except FileNotFoundError:
+        text = (folder / MANIFEST).read_bytes().decode()
+        manifest = json.loads(text)
+        schema, about, files = manifest["schema"], manifest["about"], manifest["files"]
+    except (FileNotFoundError, NotADirectoryError):
         raise IntegrityError(f"{folder}: no {MANIFEST}, so it was never finished") from None
     except (ValueError, KeyError, TypeError):
         raise IntegrityError(f"{folder}: {MANIFEST} is damaged") from None
     if schema != SCHEMA:
         raise IntegrityError(f"{folder}: written with schema {schema}, this dvgen reads {SCHEMA}; update dvgen")
+    # the same text again, not only the same hash: then no byte of the manifest can change unseen
+    if text != _manifest(about, files):
+        raise IntegrityError(f"{folder}: {MANIFEST} is damaged")
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if present != set(files):
         odd = sorted(present.symmetric_difference(files))
         raise IntegrityError(f"{folder}: {odd[0]} is {'unexpected' if odd[0] in present else 'missing'}")
     for name, entry in files.items():
         path = folder / name
-        if path.is_symlink() or path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+        whole = path.is_file() and not path.is_symlink() and path.stat().st_size == entry["bytes"]
+        if not whole or sha256(path) != entry["sha256"]:
             raise IntegrityError(f"{path}: damaged (its bytes are not those that were written)")
     return dict(about)
+
+
+def _manifest(about: Mapping[str, Any], files: Mapping[str, Any]) -> str:
+    """The one text of a manifest; it ends in the hash of the rest of itself."""
+    body = {"schema": SCHEMA, "about": about, "files": files}
+    whole = body | {"seal": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
+    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
+
+
+def _put(aside: Path, folder: Path) -> None:
+    """Rename a finished folder into place. Killed in between, a folder is whole, or absent and whole beside it."""
+    old = folder.parent / f".old-{folder.name}-{os.getpid()}"
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    try:
+        aside.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -75,11 +98,15 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one act."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    flush(aside)
-    aside.replace(path)
+    """Replace a text file in one act; the new text is on disk on return."""
+    aside = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    flush(path.parent)
 
 
 def sha256(path: Path) -> str:

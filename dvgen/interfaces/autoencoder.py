@@ -1,6 +1,7 @@
 """Encoder and decoder: signals to feature maps, and quantized vectors back to signals."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +14,11 @@ class Encoder(Model, ABC):
     channels: channels of the signals. dims: the width of each map, as its quantizer declares it.
     Raises ConfigError when the number of dims is not the number of maps it makes.
     """
+
+    @classmethod
+    def maps(cls, config: Any) -> int:
+        """How many maps an encoder of this config makes; known before it is built, because quantizers are built first."""
+        return 1
 
     @abstractmethod
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

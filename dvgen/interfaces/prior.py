@@ -1,17 +1,18 @@
 """Priors: p(codes | context), their likelihood and their samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from attrs import field, frozen
 from attrs.validators import ge, gt, le, optional
 from einops import rearrange
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from dvgen.errors import ConfigError
-from dvgen.interfaces.codes import MASKED, Codes, Level
+from dvgen.errors import ConfigError, NonFiniteError, ShapeError
+from dvgen.interfaces.codes import MASKED, Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.model import Model
 
@@ -24,7 +25,8 @@ class Sampling:
     """How codes are drawn.
 
     temperature: divides the logits. top_k: keep the k likeliest codes (None: all). top_p: keep the smallest set of codes
-    whose probability reaches p. guidance: classifier-free guidance scale; 1 is off.
+    whose probability (after top_k) reaches p; among equals the lower code goes first. guidance: classifier-free guidance
+    scale, on the logits; 1 is off, 0 ignores the labels.
     """
 
     temperature: float = field(default=1.0, validator=gt(0))
@@ -46,7 +48,10 @@ class Prior(Model, ABC):
 
     @abstractmethod
     def forward(self, codes: Codes, context: Context) -> tuple[Tensor, ...]:
-        """Log-probability in nats, float32 (b, *grid) a level, one term a code; 0 where the code is MASKED."""
+        """Log-probability in nats, (b, *grid) a level, one term a code; 0 where the code is MASKED.
+
+        float32, or float64 when the model is.
+        """
 
     @abstractmethod
     def sample(
@@ -60,6 +65,8 @@ class Prior(Model, ABC):
         """Draw codes, (b, *grid) int64 a level, one generator (on the CPU) a sample.
 
         Sample i depends on generator i and not on the batch it is drawn in. given: codes to keep, MASKED where free.
+        Draws from the distribution of evaluation (no dropout) whatever the training flag is, and leaves the flag as it
+        was: see `evaluating`. Raises ShapeError when generators or `given` do not match the context's batch.
         """
 
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
@@ -102,7 +109,8 @@ class AutoregressivePrior(Prior, ABC):
     def forward(self, codes: Codes, context: Context) -> tuple[Tensor, ...]:
         (code,) = codes
         known = code.clamp(min=0)
-        log_probs = torch.log_softmax(self.logits(known, context).float(), dim=-1)
+        logits = self.logits(known, context)
+        log_probs = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
         terms = rearrange(log_probs.gather(-1, known.unsqueeze(-1)), "... 1 -> ...")
         return (torch.where(code == MASKED, torch.zeros_like(terms), terms),)
 
@@ -115,40 +123,79 @@ class AutoregressivePrior(Prior, ABC):
         generators: Sequence[Generator],
         given: Codes | None = None,
     ) -> Codes:
+        _check_batch(self.levels, context, generators, given)
         device = next(self.parameters()).device
+        # every position takes its number, drawn or given, so that completing a sample repeats its free positions
         uniforms = torch.stack([torch.rand(self.level.length, generator=g, dtype=torch.float64) for g in generators])
         uniforms = uniforms.to(device)
-        states = [self.start(context)]
-        if sampling.guidance != 1.0:
-            states.append(self.start(context.unconditional()))
         keep = None if given is None else given[0].flatten(1)
         drawn: list[Tensor] = []
-        for position in range(self.level.length):
-            previous = drawn[-1] if drawn else None
-            logits = [self.step(state, previous).float() for state in states]
-            guided = logits[0] if len(logits) == 1 else logits[1] + sampling.guidance * (logits[0] - logits[1])
-            code = draw(guided, uniforms[:, position], sampling)
-            drawn.append(code if keep is None else torch.where(keep[:, position] == MASKED, code, keep[:, position]))
+        with evaluating(self):
+            states = [self.start(context)]
+            if sampling.guidance != 1.0:
+                states.append(self.start(context.unconditional()))
+            for position in range(self.level.length):
+                previous = drawn[-1] if drawn else None
+                logits = [self.step(state, previous).double() for state in states]
+                guided = logits[0] if len(logits) == 1 else logits[1] + sampling.guidance * (logits[0] - logits[1])
+                code = draw(guided, uniforms[:, position], sampling)
+                drawn.append(code if keep is None else torch.where(keep[:, position] == MASKED, code, keep[:, position]))
         return (torch.stack(drawn, dim=1).unflatten(1, self.level.grid),)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation (dropout off) for a block of code, and every module's training flag back afterwards."""
+    trained = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
 
 
 def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     """One code a row, (b,) int64, from logits (b, num_codes) and uniform numbers (b,) in [0, 1), by inversion in float64.
 
-    Inversion needs one number a draw, so a sample is a function of its own generator alone.
+    Inversion needs one number a draw, so a sample is a function of its own generator alone. A code of probability zero is
+    never drawn. Raises NonFiniteError for a row that is no distribution: NaN, +inf, or -inf throughout.
     """
-    scores = logits.double() / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < scores.shape[-1]:
-        kth = scores.topk(sampling.top_k, dim=-1).values[..., -1:]
-        scores = scores.masked_fill(scores < kth, -torch.inf)
-    probabilities = scores.softmax(dim=-1)
+    scores = logits.double()
+    probabilities = ((scores - scores.amax(dim=-1, keepdim=True)) / sampling.temperature).softmax(dim=-1)
+    probabilities = _truncate(probabilities, sampling)
+    # A code of probability zero must share its cumulative value with the code before it, and the values must not fall:
+    # a parallel cumsum promises neither.
+    cumulative = probabilities.cumsum(dim=-1).masked_fill(probabilities == 0, 0.0).cummax(dim=-1).values
+    total = cumulative[..., -1:].contiguous()
+    if not bool((total > 0).all()):
+        raise NonFiniteError("cannot draw a code: the logits are NaN, +inf, or -inf for every code; the prior has diverged")
+    # right=True: the first code whose cumulative value exceeds the target. None exceeds the total, which a uniform number
+    # that was rounded up to 1 in a narrower type would make the target; then it is the last code that adds to the total.
+    found = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1) * total, right=True)
+    last = torch.searchsorted(cumulative, total)
+    return torch.minimum(found, last).squeeze(-1)
+
+
+def _truncate(probabilities: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities with zeros where top_k or top_p leaves a code out; not renormalised."""
+    if sampling.top_k is None and sampling.top_p == 1.0:
+        return probabilities
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    if sampling.top_k is not None:
+        ordered[..., sampling.top_k :] = 0.0
     if sampling.top_p < 1.0:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        before = ordered.cumsum(dim=-1) - ordered
-        kept = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < sampling.top_p)
-        probabilities = probabilities.where(kept, torch.zeros_like(probabilities))
-    cumulative = probabilities.cumsum(dim=-1)
-    target = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[..., -1:]
-    # right=True skips codes of probability zero, which share their cumulative value with the code before them
-    found = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    return found.clamp(max=logits.shape[-1] - 1)
+        reached = ordered.cumsum(dim=-1) / ordered.sum(dim=-1, keepdim=True)
+        # the likeliest code always stays; a further one while those before it have not reached p
+        ordered[..., 1:] = ordered[..., 1:].masked_fill(reached[..., :-1] >= sampling.top_p, 0.0)
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered)
+
+
+def _check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:
+    if len(generators) != context.batch:
+        raise ShapeError(f"sampling needs one generator a sample: expected {context.batch}, got {len(generators)}")
+    if given is None:
+        return
+    check_codes(given, levels)
+    if any(code.shape[0] != context.batch for code in given):
+        raise ShapeError(f"`given` must hold codes of {context.batch} samples, got {[code.shape[0] for code in given]}")

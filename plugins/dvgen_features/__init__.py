@@ -7,6 +7,10 @@ from dvgen import Component, hookimpl
 def dvgen_components() -> list[Component]:
     """The features `rand` and `inception`."""
     return [
-        Component("features", "rand", "dvgen_features.rand:RandomFeatures", "a fixed random network, the same everywhere; no file"),
-        Component("features", "inception", "dvgen_features.inception:Inception", "the 2015 Inception network of FID; needs its file"),
+        Component(
+            "features", "rand", "dvgen_features.rand:RandomFeatures", "a fixed random network, the same everywhere; no file"
+        ),
+        Component(
+            "features", "inception", "dvgen_features.inception:Inception", "the 2015 Inception network of FID; needs its file"
+        ),
     ]

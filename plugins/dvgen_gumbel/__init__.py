@@ -6,4 +6,6 @@ from dvgen import Component, hookimpl
 @hookimpl
 def dvgen_components() -> list[Component]:
     """The quantizer `gumbel`."""
-    return [Component("quantizer", "gumbel", "dvgen_gumbel.quantizer:GumbelQuantizer", "codes sampled by Gumbel-softmax, with KL")]
+    return [
+        Component("quantizer", "gumbel", "dvgen_gumbel.quantizer:GumbelQuantizer", "codes sampled by Gumbel-softmax, with KL")
+    ]

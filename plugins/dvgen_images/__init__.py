@@ -9,6 +9,8 @@ def dvgen_components() -> list[Component]:
     return [
         Component("dataset", "shapes", "dvgen_images.shapes:Shapes", "scenes of two shapes that agree, drawn by dvgen; finite"),
         Component("dataset", "mnist", "dvgen_images.mnist:MNIST", "mnist:DIR with the four idx files, gzipped or not"),
-        Component("dataset", "cifar10", "dvgen_images.cifar10:CIFAR10", "cifar10:DIR with the python batches, or an image tree"),
+        Component(
+            "dataset", "cifar10", "dvgen_images.cifar10:CIFAR10", "cifar10:DIR with the python batches, or an image tree"
+        ),
         Component("dataset", "folder", "dvgen_images.folder:Folder", "folder:DIR, any tree of images; class = sub-folder"),
     ]

@@ -19,7 +19,7 @@ def dvgen_run_started(run: "Run") -> None:
     path = run.folder / NAME
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= run.step]
+    kept = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _step(line) <= run.step]
     aside = path.with_suffix(".tmp")
     aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     aside.replace(path)

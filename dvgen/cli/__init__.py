@@ -1,0 +1,69 @@
+"""The command line. Torch is imported inside the commands that compute, so that listing stays fast."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from dvgen import __version__
+from dvgen.cli.compare import compare
+from dvgen.cli.listing import data, plugins
+from dvgen.cli.run import evaluate, sample, train
+from dvgen.discovery import discover
+from dvgen.errors import DvgenError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="dvgen")
+@click.option(
+    "-p", "switches", multiple=True, metavar="SWITCH", help="no:NAME blocks a plugin; MODULE loads one that is not installed."
+)
+@click.pass_context
+def group(context: click.Context, switches: tuple[str, ...]) -> None:
+    """Discrete generative models from interchangeable parts, and one honest comparison of them."""
+    context.obj = lambda: discover(switches)
+
+
+for command in (compare, train, evaluate, sample, plugins, data):
+    group.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; an error is one line a fault on standard error, and its exit code."""
+    warnings.showwarning = _one_line
+    try:
+        code = group.main(args=arguments, prog_name="dvgen", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        _say("interrupted; finished checkpoints are kept")
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(error.exit_code)
+    except DvgenError as error:
+        for line in str(error).splitlines():
+            _say(line)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader went away (dvgen ... | head); nothing is wrong, and nobody is left to tell
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("DVGEN_DEBUG"):
+            raise
+        _say(f"internal error: {type(error).__name__}: {error}; set DVGEN_DEBUG=1 for the traceback, and please report it")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    click.echo(f"dvgen: {text}", err=True)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    _say(f"warning: {message}")

@@ -1,0 +1,67 @@
+"""`dvgen compare`: which parts are better, by how much, and how sure that is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dvgen.cli.options import (
+    experiment_options,
+    experiment_table,
+    finished_experiment,
+    hardware_options,
+    json_option,
+    pass_plugins,
+    put,
+)
+from dvgen.discovery import Plugins
+from dvgen.errors import ConfigError
+from dvgen.experiment import digest
+
+BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
+
+
+@click.command()
+@experiment_options
+@hardware_options
+@click.option(
+    "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Repeats of stage two on the same codes."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the comparison [default: runs/compare-HASH].")
+@json_option
+@pass_plugins
+def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Train a grid of experiments and compare them: dvgen compare --prior pixelsnail,gpt
+
+    Every component option takes a comma list; the grid is their product. A tokenizer is trained once and shared by its
+    rows. The same command goes on where an interrupted one stopped.
+    """
+    from rich.console import Console
+
+    from dvgen.cli.work import session_for
+    from dvgen.compare import Comparison, compare_all, expand
+    from dvgen.report.table import WIDTH, show_results
+    from dvgen.training.folder import locked
+
+    plugins = load()
+    axes = {box: _listed(box, options[box]) for box in BOXES if options[box] is not None}
+    base = experiment_table(options | dict.fromkeys(axes))
+    experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
+    folder = out or Path("runs") / f"compare-{digest([e for e in experiments])[:8]}"
+    with session_for(plugins, options) as session, locked(folder, session.fabric.is_global_zero):
+        results = compare_all(session, Comparison(experiments, seeds, folder), lambda text: click.echo(text, err=True))
+    if as_json:
+        click.echo(json.dumps(results))
+        return
+    console = Console()
+    show_results(results, console if console.is_terminal else Console(width=WIDTH))
+    click.echo(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
+
+
+def _listed(box: str, text: str) -> list[str]:
+    values = [value.strip() for value in text.split(",")]
+    if not all(values):
+        raise ConfigError(f"--{box} {text!r}: an empty name in the list")
+    return values

@@ -1,0 +1,106 @@
+"""Options that several commands share, and what they mean for an experiment."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dvgen.config import read_toml
+from dvgen.discovery import Plugins
+from dvgen.errors import ConfigError
+from dvgen.experiment import Experiment, check_components, experiment_from, parse_data, read_experiment, resolved, table_of
+from dvgen.registry import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_EXPERIMENT = (
+    click.option("--config", type=click.Path(path_type=Path), help="An experiment file (TOML); the options below override it."),
+    click.option("--data", metavar="NAME[:DIR]", help="Data set: shapes, mnist:DIR, cifar10:DIR, folder:DIR, ..."),
+    click.option("--encoder", metavar="NAME"),
+    click.option("--quantizer", metavar="NAME", help="One for all maps of the encoder, or coarse+fine."),
+    click.option("--decoder", metavar="NAME"),
+    click.option("--loss", metavar="NAME", help="One loss, or several joined by +."),
+    click.option("--prior", metavar="NAME", help="One prior for every level, or LEVEL=NAME+LEVEL=NAME."),
+    click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Any field: --set prior.layers=8."),
+    click.option("--seed", type=int),
+    click.option("--labels/--no-labels", default=None, help="Condition the priors on class labels."),
+    click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N or seconds:S."),
+    click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N or seconds:S."),
+)
+_HARDWARE = (
+    click.option("--accelerator", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])),
+    click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
+    click.option("--precision", default="32-true", show_default=True, type=click.Choice(["32-true", "bf16-mixed"])),
+    click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on standard output, the rest on standard error."
+)
+pass_plugins = click.pass_obj
+
+
+def experiment_options(command: F) -> F:
+    """What decides an experiment."""
+    for option in reversed(_EXPERIMENT):
+        command = option(command)
+    return command
+
+
+def hardware_options(command: F) -> F:
+    """Where it runs."""
+    for option in reversed(_HARDWARE):
+        command = option(command)
+    return command
+
+
+def experiment_table(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of the experiment that a command line describes, `--set` not yet applied."""
+    path: Path | None = options["config"]
+    table = table_of(experiment_from(read_toml(path) if path else {}))
+    for box in ("data", "encoder", "quantizer", "decoder", "loss", "prior"):
+        if options[box] is not None:
+            put(table, box, options[box])
+    for name in ("seed", "labels"):
+        if options[name] is not None:
+            table[name] = options[name]
+    for stage, option in (("tokenizer", "tokenizer_budget"), ("prior", "budget")):
+        if options[option] is not None:
+            table["train"][stage]["budget"] = options[option]
+    return table
+
+
+def put(table: dict[str, Any], box: str, text: str) -> None:
+    """Fill a box by name. A component that already stands there keeps its fields, another one starts from its defaults."""
+    if box == "data":
+        choice = parse_data(text)
+        chosen = {"use": choice.use} | ({"location": choice.location} if choice.location else {})
+        table[box] = chosen if table[box]["use"] != choice.use else table[box] | chosen
+    elif box in ("encoder", "decoder"):
+        table[box] = table[box] if table[box]["use"] == text else {"use": text}
+    else:
+        chosen_list = [_named(box, part) for part in text.split("+")]
+        old = {(entry["use"], entry.get("level")): entry for entry in table[box]}
+        table[box] = [old.get((entry["use"], entry.get("level")), entry) for entry in chosen_list]
+
+
+def _named(box: str, part: str) -> dict[str, Any]:
+    level, equals, name = part.rpartition("=")
+    if not name or (equals and (box != "prior" or not level)):
+        raise ConfigError(f"--{box} {part!r}: expected a name" + (" or LEVEL=NAME" if box == "prior" else ""))
+    return {"use": name} | ({"level": level} if level else {})
+
+
+def finished_experiment(registry: Registry, table: dict[str, Any], assignments: tuple[str, ...]) -> Experiment:
+    """Apply `--set`, check every name and field before any work is done, and write every default out."""
+    experiment = read_experiment(None, assignments, table)
+    check_components(registry, experiment)
+    return resolved(registry, experiment)
+
+
+def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
+    """The single experiment of a command line; raises ConfigError for a comma list."""
+    for box in ("data", "encoder", "quantizer", "decoder", "loss", "prior"):
+        if options[box] and "," in options[box] and box != "data":
+            raise ConfigError(f"--{box} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
+    return finished_experiment(plugins.registry, experiment_table(options), options["assignments"])

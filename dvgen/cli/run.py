@@ -1,0 +1,121 @@
+"""`dvgen train`, `dvgen evaluate` and `dvgen sample`: one experiment, one run folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dvgen.cli.options import experiment_options, hardware_options, json_option, one, pass_plugins
+from dvgen.discovery import Plugins
+from dvgen.errors import ConfigError
+from dvgen.experiment import Experiment, digest, table_of
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command()
+@experiment_options
+@hardware_options
+@click.option("--out", type=FOLDER, help="The run folder [default: runs/NAME-HASH].")
+@click.option("--resume", type=FOLDER, help="Go on with the run in this folder; its own experiment is used.")
+@json_option
+@pass_plugins
+def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
+    from dvgen.cli.work import session_for
+    from dvgen.training.folder import locked, write_status
+    from dvgen.training.pipeline import TOKENIZER, finish_run, open_data, parameters, prepare, read_run, start_run
+
+    plugins = load()
+    if resume is not None:
+        _nothing_else(options)
+    experiment = read_run(resume) if resume else one(options, plugins)
+    folder = resume or out or _default_folder(experiment)
+    if resume is None and (folder / "run.json").exists():
+        raise ConfigError(f"{folder}: a run is already there; go on with --resume {folder}, or choose another --out")
+    with session_for(plugins, options) as session:
+        data = open_data(session, experiment)
+        with locked(folder, session.fabric.is_global_zero):
+            start_run(session, experiment, folder, folder / TOKENIZER)
+            write_status(folder, "running", stage="tokenizer", step=0)
+            prepared = prepare(session, experiment, data, folder / TOKENIZER)
+            model = finish_run(session, experiment, prepared, folder)
+        summary = {
+            "schema": 1,
+            "folder": str(folder),
+            "tokenizer_parameters": parameters(prepared.tokenizer),
+            "prior_parameters": parameters(model),
+            "skipped": list(data.dataset.skipped),
+        }
+        if session.fabric.is_global_zero:
+            click.echo(
+                json.dumps(summary) if as_json else f"trained: {folder}\nnext:    dvgen sample {folder} -n 64 -o grid.png"
+            )
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@hardware_options
+@json_option
+@pass_plugins
+def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
+    """Measure a finished run on its test split: likelihood, reconstruction, codebook use, distance of samples."""
+    from dvgen.cli.work import session_for
+    from dvgen.compare import evaluate_run
+    from dvgen.report.table import run_table
+
+    with session_for(load(), options) as session:
+        results = evaluate_run(session, folder)
+    click.echo(json.dumps(results) if as_json else run_table(results))
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("-n", "number", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("-o", "out", type=FOLDER, help="A PNG file [default: FOLDER/samples/samples-sSEED.png].")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--label", help="Class name or number, for a run trained with --labels [default: all classes in turn].")
+@click.option("--temperature", default=1.0, show_default=True)
+@click.option("--top-k", type=click.IntRange(min=1))
+@click.option("--top-p", default=1.0, show_default=True)
+@click.option("--guidance", default=1.0, show_default=True, help="Classifier-free guidance scale; needs labels.")
+@hardware_options
+@json_option
+@pass_plugins
+def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
+    """Draw samples from a finished run and write them as a grid."""
+    from dvgen.cli.work import sample_run, session_for
+
+    with session_for(load(), options) as session:
+        done = sample_run(session, folder, options)
+    click.echo(json.dumps(done) if as_json else f"{done['samples']} samples: {done['file']}")
+
+
+def _default_folder(experiment: Experiment) -> Path:
+    priors = "+".join(choice.use for choice in experiment.prior)
+    quantizers = "+".join(choice.use for choice in experiment.quantizer)
+    return Path("runs") / f"{experiment.data.use}-{quantizers}-{priors}-{digest(table_of(experiment))[:8]}"
+
+
+def _nothing_else(options: dict[str, Any]) -> None:
+    """A resumed run has its own experiment; an option that would change it is a mistake."""
+    names = (
+        "config",
+        "data",
+        "encoder",
+        "quantizer",
+        "decoder",
+        "loss",
+        "prior",
+        "seed",
+        "labels",
+        "tokenizer_budget",
+        "budget",
+    )
+    given = [name for name in names if options[name] is not None] + (["set"] if options["assignments"] else [])
+    if given:
+        raise ConfigError(
+            f"--resume with --{given[0].replace('_', '-')}: a resumed run keeps its own experiment; drop that option"
+        )

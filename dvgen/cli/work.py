@@ -1,0 +1,61 @@
+"""What the commands that compute share: opening a session, watching it, drawing samples. Imports torch."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from dvgen.config import structure
+from dvgen.discovery import Plugins
+from dvgen.errors import ConfigError
+from dvgen.evaluation.pictures import save_grid
+from dvgen.evaluation.sampling import draw_samples
+from dvgen.interfaces.prior import Sampling
+from dvgen.report.progress import ProgressConsole
+from dvgen.training.interrupt import stop_on_signal
+from dvgen.training.pipeline import load_run
+from dvgen.training.session import Hardware, Session, open_session
+
+
+@contextmanager
+def session_for(plugins: Plugins, options: Mapping[str, Any]) -> Iterator[Session]:
+    """A session on the hardware asked for, shown on standard error, that stops on Ctrl-C without loss."""
+    hardware = Hardware(**{name: options[name] for name in ("accelerator", "devices", "precision", "deterministic")})
+    with stop_on_signal() as stop, ProgressConsole(Console(stderr=True)) as progress:
+        plugins.manager.register(progress, name="progress-console")
+        try:
+            yield open_session(plugins, stop, hardware)
+        finally:
+            plugins.manager.unregister(name="progress-console")
+
+
+def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw samples from the run in `folder` and write a grid; returns what was done."""
+    fields = {name: options[name] for name in ("temperature", "top_p", "guidance")}
+    sampling = structure(fields | ({"top_k": options["top_k"]} if options["top_k"] else {}), Sampling)
+    experiment, prepared, model = load_run(session, folder)
+    classes = prepared.data.dataset.classes
+    if not experiment.labels and (options["label"] is not None or sampling.guidance != 1.0):
+        raise ConfigError(f"{folder}: trained without labels, so --label and --guidance mean nothing; train with --labels")
+    labels = _labels(classes, options["label"], options["number"]) if experiment.labels else None
+    samples = draw_samples(
+        model, prepared.tokenizer, options["number"], labels=labels, sampling=sampling, seed=options["seed"],
+        batch=experiment.evaluate.batch,
+    )  # fmt: skip
+    out: Path = options["out"] or folder / "samples" / f"samples-s{options['seed']}.png"
+    save_grid(out, samples.signals)
+    return {"schema": 1, "file": str(out), "samples": options["number"], "seconds": samples.seconds, "seed": options["seed"]}
+
+
+def _labels(classes: tuple[str, ...], wanted: str | None, n: int) -> Tensor:
+    if wanted is None:
+        return torch.arange(n) % len(classes)
+    if wanted in classes:
+        return torch.full((n,), classes.index(wanted))
+    if wanted.isdigit() and int(wanted) < len(classes):
+        return torch.full((n,), int(wanted))
+    raise ConfigError(f"--label {wanted!r}: no such class; known: {', '.join(classes[:20])}")

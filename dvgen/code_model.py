@@ -1,0 +1,85 @@
+"""The code model: the product of the priors over all levels, p(codes | labels)."""
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Generator, Tensor, nn
+
+from dvgen.errors import ConfigError
+from dvgen.experiment import Experiment, PriorChoice, build
+from dvgen.interfaces.codes import Codes, Level, check_codes
+from dvgen.interfaces.context import Context, ContextShape
+from dvgen.interfaces.prior import Prior, Sampling
+from dvgen.registry import Registry
+
+
+@final
+class CodeModel(nn.Module):
+    """p(codes | labels) = product over the priors, each seeing the levels before its own. `labels` is (b,) int64 or None."""
+
+    def __init__(self, priors: Sequence[Prior]) -> None:
+        super().__init__()
+        self.priors = nn.ModuleList(priors)
+        self.levels: tuple[Level, ...] = sum((prior.levels for prior in priors), ())
+        self.exact = all(prior.exact for prior in priors)
+
+    def forward(self, codes: Codes, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Log-probability in nats, (b, *grid) a level, one term a code. Raises ShapeError for codes of the wrong shape."""
+        return sum((prior(own, context) for prior, own, context in self._parts(codes, labels)), ())
+
+    def loss(self, codes: Codes, labels: Tensor | None = None, noise: Generator | None = None) -> Tensor:
+        """What training minimises: the sum of the priors' own losses, a scalar."""
+        return sum(prior.loss(own, context, noise) for prior, own, context in self._parts(codes, labels))  # type: ignore[return-value]
+
+    def sample(
+        self,
+        generators: Sequence[Generator],
+        labels: Tensor | None = None,
+        *,
+        sampling: Sampling,
+        given: Codes | None = None,
+    ) -> Codes:
+        """Draw codes of all levels, one sample a generator; `given` holds codes to keep, MASKED where free."""
+        drawn: Codes = ()
+        for prior in self._each():
+            own = None if given is None else given[len(drawn) : len(drawn) + len(prior.levels)]
+            context = Context(len(generators), drawn, labels)
+            drawn += prior.sample(context, sampling=sampling, generators=generators, given=own)
+        return drawn
+
+    def _parts(self, codes: Codes, labels: Tensor | None) -> list[tuple[Prior, Codes, Context]]:
+        check_codes(codes, self.levels)
+        parts, first = [], 0
+        for prior in self._each():
+            last = first + len(prior.levels)
+            parts.append((prior, codes[first:last], Context(codes[0].shape[0], codes[:first], labels)))
+            first = last
+        return parts
+
+    def _each(self) -> list[Prior]:
+        return [prior for prior in self.priors if isinstance(prior, Prior)]
+
+
+def assemble_code_model(registry: Registry, experiment: Experiment, levels: tuple[Level, ...], num_classes: int) -> CodeModel:
+    """Build the priors an experiment names for these levels.
+
+    One `[prior]` without a level is made anew for each level; otherwise every level needs exactly one prior of its own.
+    num_classes: 0 when the model is unconditional.
+    """
+    priors = []
+    for i, (level, choice) in enumerate(zip(levels, choose_priors(experiment.prior, levels), strict=True)):
+        context = ContextShape(coarser=levels[:i], num_classes=num_classes)
+        priors.append(build(registry, "prior", choice, levels=(level,), context=context))
+    return CodeModel(priors)
+
+
+def choose_priors(choices: Sequence[PriorChoice], levels: Sequence[Level]) -> list[PriorChoice]:
+    """The choice for each level, in order. Raises ConfigError when a level has none or several, or a name is unknown."""
+    names = [level.name for level in levels]
+    if len(choices) == 1 and choices[0].level is None:
+        return [choices[0]] * len(levels)
+    by_level = {choice.level: choice for choice in choices}
+    if sorted(map(str, by_level)) != sorted(names) or len(by_level) != len(choices):
+        given = ", ".join(str(choice.level) for choice in choices)
+        raise ConfigError(f"prior: expected one prior for each of the levels {', '.join(names)}; got priors for {given}")
+    return [by_level[name] for name in names]

@@ -1,0 +1,181 @@
+"""The results of a comparison as one JSON document: schema 1, every value with its interval, count and key."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from dvgen.config import unstructure
+from dvgen.evaluation.assessment import Subject, TokenizerAssessment
+from dvgen.evaluation.measurement import Measurement, best, difference
+from dvgen.evaluation.statistics import mean_interval, seeds_interval
+from dvgen.experiment import Experiment, table_of
+from dvgen.training.folder import environment
+
+SCHEMA = 1
+Measurements = Mapping[str, Measurement]
+
+
+@frozen
+class Group:
+    """One tokenizer, assessed, with the baselines and the exact entropy (nats an image, or None) of its codes."""
+
+    experiment: Experiment
+    subject: Subject
+    assessment: TokenizerAssessment
+    baselines: Mapping[str, Measurements]
+    entropy: float | None
+    folder: Path
+    parameters: int
+    seconds: float
+    steps: int
+
+
+@frozen
+class Repeat:
+    """One trained and assessed prior: measurements by name, nats (levels, n) of every test image."""
+
+    folder: Path
+    parameters: int
+    measurements: Measurements
+    nats: NDArray[np.float64]
+    seconds: float
+    steps: int
+    samples_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables and numbers; the nats are kept in a file of their own."""
+        return {
+            "folder": str(self.folder),
+            "parameters": self.parameters,
+            "train_seconds": self.seconds,
+            "steps": self.steps,
+            "samples_per_second": self.samples_per_second,
+            "measurements": plain(self.measurements),
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], folder: Path, nats: NDArray[np.float64]) -> Self:
+        """The inverse of `to_dict`."""
+        found = {name: Measurement.from_dict(value) for name, value in table["measurements"].items()}
+        return cls(
+            folder, table["parameters"], found, nats, table["train_seconds"], table["steps"], table["samples_per_second"]
+        )
+
+
+Rows = Sequence[tuple[Experiment, Sequence[Repeat]]]
+
+
+def document(groups: Sequence[tuple[Group, Rows]], repeats: int) -> dict[str, Any]:
+    """The whole `results.json`."""
+    return {
+        "schema": SCHEMA,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": environment(),
+        "repeats": repeats,
+        "intervals": "95 %, over test images" if repeats == 1 else f"95 %, over test images and {repeats} repeats of stage two",
+        "groups": [_entry(group, rows) for group, rows in groups],
+    }
+
+
+def plain(measurements: Measurements) -> dict[str, Any]:
+    """Measurements as JSON tables."""
+    return {name: value.to_dict() for name, value in measurements.items()}
+
+
+def _entry(group: Group, rows: Rows) -> dict[str, Any]:
+    merged = [(experiment, merge(repeats), repeats) for experiment, repeats in rows]
+    return {
+        "tokenizer": _tokenizer(group),
+        "rows": [_row(experiment, measurements, repeats) for experiment, measurements, repeats in merged],
+        "baselines": [{"name": name, "measurements": plain(found)} for name, found in group.baselines.items()],
+        "verdicts": verdicts(merged),
+    }
+
+
+def _tokenizer(group: Group) -> dict[str, Any]:
+    experiment, cache = group.experiment, group.subject.cache
+    dataset = group.subject.dataset
+    return {
+        "name": "+".join(choice.use for choice in experiment.quantizer),
+        "encoder": experiment.encoder.use,
+        "data": experiment.data.use,
+        "location": experiment.data.location,
+        "images": {split: cache.size(split) for split in cache.identity.splits},
+        "skipped": list(dataset.skipped),
+        "folder": str(group.folder),
+        "fingerprint": cache.identity.tokenizer,
+        "codes": cache.identity.hash,
+        "levels": unstructure(cache.levels),
+        "codes_per_image": sum(level.length for level in cache.levels),
+        "parameters": group.parameters,
+        "train_seconds": group.seconds,
+        "steps": group.steps,
+        "entropy_nats_per_image": group.entropy,
+        "conditioning": "labels" if experiment.labels else "none",
+        "measurements": plain(group.assessment.measurements),
+        "experiment": table_of(experiment),
+    }
+
+
+def prior_label(experiment: Experiment) -> str:
+    """What a row is called: its prior, or LEVEL=PRIOR for each of several."""
+    return "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
+
+
+def _row(experiment: Experiment, measurements: Measurements, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    return {
+        "prior": prior_label(experiment),
+        "parameters": repeats[0].parameters,
+        "train_seconds": float(np.mean([repeat.seconds for repeat in repeats])),
+        "steps": repeats[0].steps,
+        "samples_per_second": float(np.mean([repeat.samples_per_second for repeat in repeats])),
+        "measurements": plain(measurements),
+        "repeats": [repeat.to_dict() for repeat in repeats],
+        "experiment": table_of(experiment),
+    }
+
+
+def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
+    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats."""
+    if len(repeats) == 1:
+        return dict(repeats[0].measurements)
+    merged = {}
+    for name, first in repeats[0].measurements.items():
+        values = [repeat.measurements[name].value for repeat in repeats]
+        for repeat in repeats:
+            difference(first, repeat.measurements[name])  # raises when two repeats were measured differently
+        mean, interval = mean_interval(values)
+        merged[name] = Measurement(mean, interval, len(repeats), first.key)
+    whole = merged["nll"]
+    scale = whole.value / float(np.mean([repeat.nats.sum(axis=0).mean() for repeat in repeats]))
+    mean, interval = seeds_interval([repeat.nats.sum(axis=0) * scale for repeat in repeats])
+    merged["nll"] = Measurement(mean, interval, whole.n, whole.key)
+    return merged
+
+
+def verdicts(rows: Sequence[tuple[Experiment, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:
+    """For every pair of rows on the same codes: the difference in nats/code, paired by image (and repeat), and what it says."""
+    found = []
+    for (one, first, mine), (other, second, its) in itertools.combinations(rows, 2):
+        better = best([first["nll"], second["nll"]])
+        length = mine[0].nats.sum() / mine[0].measurements["nll"].value / mine[0].nats.shape[1]
+        pairs = [(a.nats - b.nats).sum(axis=0) / length for a, b in zip(mine, its, strict=True)]
+        mean, interval = mean_interval(pairs[0]) if len(pairs) == 1 else seeds_interval(pairs)
+        tie = interval is None or interval[0] <= 0 <= interval[1]
+        names = [prior_label(one), prior_label(other)]
+        found.append(
+            {
+                "pair": names,
+                "difference": mean,
+                "interval": interval,
+                "unit": "nats/code",
+                "verdict": "tie" if tie else f"{names[better]} is better",
+            }
+        )
+    return found

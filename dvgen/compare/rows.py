@@ -1,0 +1,171 @@
+"""Training and assessing the rows of a comparison; what is finished is never done again."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import evolve, frozen
+
+from dvgen.compare.results import Group, Repeat, document
+from dvgen.config import canonical
+from dvgen.errors import IntegrityError
+from dvgen.evaluation.assessment import Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
+from dvgen.evaluation.pictures import pairs, save_grid
+from dvgen.experiment import Choice, Experiment, build, table_of
+from dvgen.sealed import seal, verify, write_json
+from dvgen.training.checkpoint import load_finished
+from dvgen.training.folder import read_json, write_status
+from dvgen.training.pipeline import OpenData, Prepared, finish_run, load_run, open_data, parameters, prepare, start_run
+from dvgen.training.prior import prior_config, prior_name, prior_seed
+from dvgen.training.session import Session
+from dvgen.training.tokenizer import tokenizer_config, tokenizer_name
+
+TOKENIZERS, ROWS, RESULTS, ASSESSMENT = "tokenizers", "rows", "results.json", "assessment"
+COLUMNS = 16
+"""Pairs side by side in the picture of reconstructions."""
+
+Say = Callable[[str], None]
+
+
+@frozen
+class Comparison:
+    """A grid of resolved experiments, how often stage two is repeated on the same codes, and the folder of it all."""
+
+    experiments: Sequence[Experiment]
+    repeats: int
+    folder: Path
+
+
+def compare_all(session: Session, comparison: Comparison, say: Say) -> dict[str, Any]:
+    """Train and assess every row, tokenizer by tokenizer, and write `results.json`; finished work is taken as it is."""
+    groups: dict[str, list[Experiment]] = {}
+    for experiment in comparison.experiments:
+        groups.setdefault(canonical(tokenizer_config(experiment)), []).append(experiment)
+    opened: dict[str, OpenData] = {}
+    found = []
+    for number, experiments in enumerate(groups.values(), start=1):
+        first = experiments[0]
+        data = opened.setdefault(canonical(first.data), open_data(session, first))
+        say(f"tokenizer {number} of {len(groups)}: {tokenizer_name(first)} on {first.data.use}")
+        found.append(_group(session, comparison, experiments, data, say))
+    results = document(found, comparison.repeats)
+    write_json(comparison.folder / RESULTS, results)
+    return results
+
+
+def evaluate_run(session: Session, folder: Path, say: Say) -> dict[str, Any]:
+    """Assess one finished run, whatever was measured before, and write its `results.json`."""
+    experiment, prepared, model = load_run(session, folder)
+    tokenizer = folder / str(read_json(folder / "manifest.json")["tokenizer"])
+    subject = _subject(session, experiment, prepared)
+    say("assessing the tokenizer, then the prior")
+    group = _assessed_group(session, experiment, subject, tokenizer)
+    row = _assess(session, experiment, group, model, folder)
+    results = document([(group, [(experiment, [row])])], repeats=1)
+    write_json(folder / RESULTS, results)
+    return results
+
+
+def _group(
+    session: Session, comparison: Comparison, experiments: Sequence[Experiment], data: OpenData, say: Say
+) -> tuple[Group, list[tuple[Experiment, list[Repeat]]]]:
+    """One tokenizer and all rows on its codes."""
+    first, tokenizer = experiments[0], comparison.folder / TOKENIZERS / tokenizer_name(experiments[0])
+    start_run(session, first, tokenizer, tokenizer)
+    prepared = prepare(session, first, data, tokenizer)
+    say("assessing the tokenizer")
+    group = _assessed_group(session, first, _subject(session, first, prepared), tokenizer)
+    rows = []
+    for experiment in experiments:
+        repeats = []
+        for repeat in range(comparison.repeats):
+            session.stop.check("finished rows are kept; the same command goes on from there")
+            repeats.append(_row(session, evolve(experiment, repeat=repeat), group, prepared, comparison.folder))
+        rows.append((experiment, repeats))
+    return group, rows
+
+
+def _subject(session: Session, experiment: Experiment, prepared: Prepared) -> Subject:
+    dataset = prepared.data.dataset
+    features = build(session.registry, "features", Choice(use=experiment.evaluate.features), channels=dataset.shape[0])
+    return Subject(prepared.tokenizer, dataset, prepared.data.splits, prepared.cache, features.eval(), experiment.evaluate)
+
+
+def _assessed_group(session: Session, experiment: Experiment, subject: Subject, folder: Path) -> Group:
+    assessment = assess_tokenizer(subject)
+    picture = folder / "samples" / "reconstructions.png"
+    save_grid(picture, pairs(assessment.originals, assessment.reconstructed, COLUMNS), COLUMNS)
+    finished = load_finished(folder)
+    return Group(
+        experiment=experiment,
+        subject=subject,
+        assessment=assessment,
+        baselines=assess_baselines(subject),
+        entropy=code_entropy(subject, labels=experiment.labels),
+        folder=folder,
+        parameters=parameters(subject.tokenizer),
+        seconds=finished.seconds,
+        steps=finished.step,
+    )
+
+
+def _row(session: Session, experiment: Experiment, group: Group, prepared: Prepared, root: Path) -> Repeat:
+    """Train one prior and assess it; an assessment under the same settings is read back."""
+    folder = root / ROWS / prior_name(experiment, prepared.cache.identity.hash)
+    start_run(session, experiment, folder, group.folder)
+    model = finish_run(session, experiment, prepared, folder)
+    known = _read_assessment(folder, _protocol(experiment, group))
+    return known or _assess(session, experiment, group, model, folder)
+
+
+def _protocol(experiment: Experiment, group: Group) -> dict[str, Any]:
+    """What an assessment depends on, to know an old one from one that still holds."""
+    table = table_of(experiment)
+    features = group.subject.features
+    return {
+        "prior": prior_config(experiment, group.subject.cache.identity.hash),
+        "evaluate": table["evaluate"],
+        "features": [features.label, features.weights_hash],
+    }
+
+
+def _assess(session: Session, experiment: Experiment, group: Group, model: Any, folder: Path) -> Repeat:
+    result = assess_prior(
+        group.subject, model, group.assessment.reference, labels=experiment.labels, seed=prior_seed(experiment)
+    )
+    save_grid(folder / "samples" / "samples.png", result.samples.signals[: experiment.evaluate.grid])
+    finished = load_finished(folder)
+    repeat = Repeat(
+        folder=folder,
+        parameters=parameters(model),
+        measurements=result.measurements,
+        nats=result.nats,
+        seconds=finished.seconds,
+        steps=finished.step,
+        samples_per_second=len(result.samples.signals) / max(result.samples.seconds, 1e-9),
+    )
+
+    def fill(aside: Path) -> None:
+        np.savez(aside / "per_image.npz", nats=repeat.nats)
+        np.savez(aside / "samples.npz", **{f"level_{i}": code.numpy() for i, code in enumerate(result.samples.codes)})
+        write_json(aside / RESULTS, repeat.to_dict())
+
+    seal(folder / ASSESSMENT, fill, {"protocol": canonical(_protocol(experiment, group))})
+    write_status(folder, "finished", stage="prior", step=finished.step)
+    return repeat
+
+
+def _read_assessment(folder: Path, protocol: dict[str, Any]) -> Repeat | None:
+    """The assessment that was made under this protocol; None when there is none, or when it is damaged and must be redone."""
+    place = folder / ASSESSMENT
+    if not place.exists():
+        return None
+    try:
+        if verify(place)["protocol"] != canonical(protocol):
+            return None
+    except IntegrityError:
+        return None
+    with np.load(place / "per_image.npz", allow_pickle=False) as arrays:
+        nats = arrays["nats"]
+    return Repeat.from_dict(read_json(place / RESULTS), folder, nats)

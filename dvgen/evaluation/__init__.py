@@ -1,0 +1,1 @@
+"""Measuring: likelihoods, image quality and codebook use, each value with the protocol it was measured under."""

@@ -1,0 +1,175 @@
+"""Everything that is measured of a tokenizer and of a prior, with the protocol of each number."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from attrs import evolve, frozen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvgen.code_model import CodeModel
+from dvgen.data.loading import data_hash, signal_batches
+from dvgen.data.splits import SPLITS
+from dvgen.data.token_cache import TokenCache
+from dvgen.evaluation.baselines import LeftUp, Unigram
+from dvgen.evaluation.codebook import CodebookUse, counts
+from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_key
+from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
+from dvgen.evaluation.reconstruction import psnr, psnr_key
+from dvgen.evaluation.sampling import Samples, draw_samples
+from dvgen.evaluation.statistics import mean_interval
+from dvgen.experiment import Evaluation
+from dvgen.interfaces.codes import Codes
+from dvgen.interfaces.data import Dataset
+from dvgen.interfaces.features import Features
+from dvgen.interfaces.prior import Sampling
+from dvgen.tokenizer import Tokenizer
+
+SPLIT = "test"
+Floats = NDArray[np.float64]
+
+
+@frozen
+class Subject:
+    """What is assessed, and with what: a tokenizer in evaluation mode, its data, its codes, the features of the distance."""
+
+    tokenizer: Tokenizer
+    dataset: Dataset
+    splits: Mapping[str, Tensor]
+    cache: TokenCache
+    features: Features
+    settings: Evaluation
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokenizer is."""
+        return next(self.tokenizer.parameters()).device
+
+    def signals(self, limit: int | None = None) -> Iterator[Tensor]:
+        """Batches of the test split's signals, at most `limit` in all."""
+        for signals, _ in signal_batches(self.dataset, self.splits[SPLIT][:limit], self.settings.batch):
+            yield signals
+
+
+class TokenizerAssessment(NamedTuple):
+    """measurements by name; reference: features of the test signals; originals and reconstructed: the first of them."""
+
+    measurements: dict[str, Measurement]
+    reference: Tensor
+    originals: Tensor
+    reconstructed: Tensor
+
+
+class PriorAssessment(NamedTuple):
+    """measurements by name; nats: (levels, n) negative log-probability of every test image; samples: uncurated."""
+
+    measurements: dict[str, Measurement]
+    nats: Floats
+    samples: Samples
+
+
+@torch.no_grad()
+def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
+    """PSNR, the Frechet distance of reconstructions, and the use of every level's codebook, over the whole test split."""
+    limit = subject.settings.samples
+    decibels, shown, features = [], [], []
+    for signals in subject.signals():
+        moved = signals.to(subject.device)
+        reconstructed = subject.tokenizer.decode(subject.tokenizer.encode(moved)).clamp(-1, 1)
+        decibels.append(psnr(reconstructed, moved).cpu())
+        if len(shown) * subject.settings.batch < subject.settings.grid:
+            shown.append((signals, reconstructed.cpu()))
+        if sum(map(len, features)) < limit:
+            features.append(feature_table(subject.features, [reconstructed.cpu()]))
+    mean, interval = mean_interval(torch.cat(decibels).numpy())
+    found = {"psnr": Measurement(mean, interval, sum(map(len, decibels)), psnr_key(data_hash(subject.dataset), SPLIT))}
+    reference = feature_table(subject.features, subject.signals(limit))
+    found |= _distance(subject, reference, torch.cat(features)[:limit], {"source": "reconstructions"}, "reconstruction_fd")
+    for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):
+        use = CodebookUse.of(level.name, counts(code, level.num_codes)).measurements(subject.cache.identity.hash, SPLIT)
+        found |= {f"usage/{level.name}": use[0], f"perplexity/{level.name}": use[1]}
+    originals, reconstructed = (torch.cat(side)[: subject.settings.grid] for side in zip(*shown, strict=True))
+    return TokenizerAssessment(found, reference, originals, reconstructed)
+
+
+@torch.no_grad()
+def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, labels: bool, seed: int) -> PriorAssessment:
+    """Exact held-out likelihood, its excess over the exact entropy where that is known, and the distance of samples.
+
+    reference: features of the test signals. Raises IntegrityError when the likelihood is better than can be.
+    """
+
+    def log_probs(codes: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
+        return model(tuple(code.to(subject.device) for code in codes), None if given is None else given.to(subject.device))
+
+    cache, batch = subject.cache, subject.settings.batch
+    known = {split: cache.labels(split) if labels else None for split in SPLITS}
+    splits = SPLITS if subject.dataset.exhaustive else (SPLIT,)
+    nats = {split: per_image_nats(log_probs, cache.codes(split), known[split], batch) for split in splits}
+    protocol = LikelihoodProtocol(
+        codes=cache.identity.hash, split=SPLIT, conditioning="labels" if labels else "none", exact=model.exact
+    )
+    found = named_likelihoods(subject, nats[SPLIT], protocol)
+    if subject.dataset.exhaustive:
+        found["excess"] = _excess(subject, nats, protocol)
+    drawn = None if not labels else cache.labels(SPLIT).repeat(-(-subject.settings.samples // cache.size(SPLIT)))
+    samples = draw_samples(
+        model, subject.tokenizer, subject.settings.samples, labels=drawn, sampling=Sampling(), seed=seed, batch=batch
+    )
+    table = feature_table(subject.features, samples.signals.split(batch))
+    found |= _distance(
+        subject, reference, table, {"source": "samples", "temperature": "1.0", "top_k": "all", "top_p": "1.0"}, "fd"
+    )
+    return PriorAssessment(found, nats[SPLIT], samples)
+
+
+def assess_baselines(subject: Subject) -> dict[str, dict[str, Measurement]]:
+    """The likelihood of count models fitted on the training codes: unigram, and given the left and upper neighbours."""
+    protocol = LikelihoodProtocol(codes=subject.cache.identity.hash, split=SPLIT)
+    found = {}
+    for name, model in (("unigram", Unigram), ("left+up", LeftUp)):
+        rows = [
+            model.fit(train, level.num_codes).nats(test)
+            for level, train, test in zip(
+                subject.cache.levels, subject.cache.codes("train"), subject.cache.codes(SPLIT), strict=True
+            )
+        ]
+        found[name] = named_likelihoods(subject, np.stack(rows), protocol)
+    return found
+
+
+def code_entropy(subject: Subject, *, labels: bool) -> float | None:
+    """Exact entropy of the code map in nats, over all signals; None when the data set is not the whole distribution."""
+    if not subject.dataset.exhaustive:
+        return None
+    cache = subject.cache
+    codes = tuple(torch.cat(level) for level in zip(*(cache.codes(split) for split in SPLITS), strict=True))
+    return code_map_entropy(codes, torch.cat([cache.labels(split) for split in SPLITS]) if labels else None)
+
+
+def named_likelihoods(subject: Subject, nats: Floats, protocol: LikelihoodProtocol) -> dict[str, Measurement]:
+    """`likelihoods` by name: nll (nats/code), bits_code, bits_image, and nll/<level> when there are several."""
+    names = ["nll", "bits_code", "bits_image", *(f"nll/{level.name}" for level in subject.cache.levels)]
+    return dict(zip(names, likelihoods(nats, subject.cache.levels, protocol), strict=False))
+
+
+def _excess(subject: Subject, nats: Mapping[str, Floats], protocol: LikelihoodProtocol) -> Measurement:
+    """KL(truth || prior) in nats/code: over all signals of an exhaustive set it is exact, so it has no interval."""
+    entropy = code_entropy(subject, labels=protocol.conditioning == "labels") or 0.0
+    images = np.concatenate([nats[split].sum(axis=0) for split in SPLITS])
+    excess = excess_nats(float(images.mean()), entropy)
+    check_floor(excess, entropy, "a prior")
+    length = sum(level.length for level in subject.cache.levels)
+    return Measurement(excess / length, None, len(images), evolve(protocol, split="all").key("nats/code", metric="excess"))
+
+
+def _distance(subject: Subject, reference: Tensor, table: Tensor, sampler: dict[str, str], name: str) -> dict[str, Measurement]:
+    """The Frechet distance by name; nothing when there are too few images for it to mean anything."""
+    sizes = (len(reference), len(table))
+    if min(sizes) <= subject.features.dim:
+        return {}
+    key: Key = frechet_key(subject.features, f"{data_hash(subject.dataset)[:16]}/{SPLIT}", sizes, sampler)
+    return {name: Measurement(frechet_distance(reference, table), None, sizes[1], key)}

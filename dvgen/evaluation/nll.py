@@ -1,0 +1,131 @@
+"""Negative log-likelihood of held-out codes, its units, and the entropy below which it cannot fall."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from attrs import frozen
+from einops import rearrange, reduce
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvgen.errors import IntegrityError, NonFiniteError, ShapeError
+from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.statistics import mean_interval
+from dvgen.interfaces.codes import Codes, Level
+
+Floats = NDArray[np.float64]
+LogProbs = Callable[[Codes, Tensor | None], tuple[Tensor, ...]]
+"""Codes and their labels (b,) to log-probabilities in nats, (b, *grid) a level, as `Prior.forward` gives them."""
+
+ROUNDING = 1e-4
+"""Relative error allowed to a float32 likelihood: a term is wrong by about 1e-6, a few hundred of them add to less than
+1e-5 of their sum, and ten times that leaves room for low-precision matrix products. A leak shows as tens of percent."""
+
+
+@torch.no_grad()
+def per_image_nats(log_probs: LogProbs, codes: Codes, labels: Tensor | None, batch: int) -> Floats:
+    """Negative log-probability in nats of every image, (levels, n): the sum over the positions of a level, in float64.
+
+    codes: (n, *grid) int64 a level. labels: (n,) or None. The model must be in evaluation mode; masked codes cost 0.
+    Raises NonFiniteError for a value that is not finite, IntegrityError for a probability above 1.
+    """
+    batches = []
+    for start in range(0, codes[0].shape[0], batch):
+        part = tuple(code[start : start + batch] for code in codes)
+        terms = log_probs(part, None if labels is None else labels[start : start + batch])
+        _check_terms(terms, part, start)
+        batches.append(torch.stack([-reduce(term.double(), "b ... -> b", "sum").cpu() for term in terms]))
+    return torch.cat(batches, dim=1).numpy()
+
+
+def _check_terms(terms: tuple[Tensor, ...], codes: Codes, start: int) -> None:
+    if [term.shape for term in terms] != [code.shape for code in codes]:
+        got = ", ".join(str(tuple(term.shape)) for term in terms)
+        wanted = ", ".join(str(tuple(code.shape)) for code in codes)
+        raise ShapeError(f"expected one log-probability a code, of shapes {wanted}, got {got}")
+    for level, term in enumerate(terms):
+        finite = term.isfinite().flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            image = start + int(finite.logical_not().nonzero()[0])
+            raise NonFiniteError(f"the log-probability of image {image}, level {level}, is not finite")
+        if term.numel() and float(term.max()) > ROUNDING:
+            raise IntegrityError(f"level {level}: a log-probability of {float(term.max()):.4g} nats; a probability is above 1")
+
+
+def code_map_entropy(codes: Codes, labels: Tensor | None = None) -> float:
+    """Exact entropy in nats of the code map of one image drawn uniformly from these: a set that is the whole distribution.
+
+    codes: (n, *grid) a level; a map is the codes of all levels together. labels: (n,); given, the entropy is conditional,
+    H(codes | label) = H(codes, label) - H(label).
+    """
+    maps = torch.cat([rearrange(code, "n ... -> n (...)") for code in codes], dim=1).cpu().numpy()
+    if labels is None:
+        return _entropy(maps)
+    label = labels.cpu().numpy()[:, None]
+    return _entropy(np.concatenate([maps, label], axis=1)) - _entropy(label)
+
+
+def _entropy(rows: NDArray[np.int64]) -> float:
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    return math.log(len(rows)) - float((counts * np.log(counts)).sum()) / len(rows)
+
+
+def excess_nats(nll_per_image: float, entropy: float) -> float:
+    """KL(truth || prior) in nats an image: the mean negative log-probability over the whole set, less its entropy."""
+    return nll_per_image - entropy
+
+
+def check_floor(excess: float, entropy: float, name: str) -> None:
+    """Raise IntegrityError when `excess` is negative by more than rounding explains: no honest prior can be.
+
+    name: whose excess it is, for the message.
+    """
+    # the constant is for an entropy of 0, where a relative tolerance allows nothing
+    if excess < -(ROUNDING * entropy + 1e-6):
+        raise IntegrityError(
+            f"{name}: {entropy + excess:.6g} nats an image is below the exact entropy of {entropy:.6g}: "
+            "the prior sees what it should predict; check its causality with `dvgen verify`"
+        )
+
+
+@frozen(kw_only=True)
+class LikelihoodProtocol:
+    """Under what a likelihood was measured.
+
+    codes: identity (a hash) of tokenizer, data and transform. split: such as "test". conditioning: "none", "labels", ...
+    exact: False for a prior that gives only a lower bound of the log-probability, never ranked with exact ones.
+    """
+
+    codes: str
+    split: str
+    conditioning: str = "none"
+    exact: bool = True
+
+    def key(self, unit: str, level: str = "all", metric: str | None = None) -> Key:
+        """The key of a value in `unit` ("nats/code", ...) of one level, or of all; `metric` defaults to the unit."""
+        likelihood = "exact" if self.exact else "bound"
+        protocol = {"codes": self.codes, "split": self.split, "conditioning": self.conditioning, "level": level}
+        return Key(metric or unit, unit, protocol | {"likelihood": likelihood})
+
+
+def likelihoods(nats: Floats, levels: Sequence[Level], protocol: LikelihoodProtocol) -> tuple[Measurement, ...]:
+    """All levels together in nats/code, bits/code and bits/image, then each of several levels in nats/code.
+
+    nats: (levels, n) of `per_image_nats`; intervals are over images. Every position counts as a code, masked ones too.
+    """
+    length = sum(level.length for level in levels)
+    image = nats.sum(axis=0)
+    bits = image / math.log(2)
+    whole = [("nats/code", image / length), ("bits/code", bits / length), ("bits/image", bits)]
+    found = [_measured(values, protocol.key(unit)) for unit, values in whole]
+    if len(levels) > 1:
+        rows = zip(levels, nats, strict=True)
+        found += [_measured(row / level.length, protocol.key("nats/code", level.name)) for level, row in rows]
+    return tuple(found)
+
+
+def _measured(values: Floats, key: Key) -> Measurement:
+    mean, interval = mean_interval(values)
+    return Measurement(mean, interval, len(values), key)

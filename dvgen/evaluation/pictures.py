@@ -1,0 +1,43 @@
+"""Grids of images as PNG."""
+
+import math
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from dvgen.evaluation.reconstruction import to_uint8
+
+GAP = 2
+SMALLEST = 56
+"""Images smaller than this many pixels are enlarged by a whole factor, so that a person can see them."""
+
+
+def image_grid(signals: Tensor, columns: int | None = None) -> Image.Image:
+    """Images (n, c, h, w) in [-1, 1], row by row; c is 1 or 3."""
+    n = signals.shape[0]
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    factor = max(1, round(SMALLEST / signals.shape[-1]))
+    pixels = to_uint8(signals).repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+    pixels = pixels.expand(-1, 3, -1, -1)
+    blank = torch.full((rows * columns - n, *pixels.shape[1:]), 255, dtype=torch.uint8)
+    framed = torch.nn.functional.pad(torch.cat([pixels, blank]), (0, GAP, 0, GAP), value=255)
+    sheet = rearrange(framed, "(row column) c h w -> (row h) (column w) c", row=rows)
+    return Image.fromarray(torch.nn.functional.pad(sheet, (0, 0, GAP, 0, GAP, 0), value=255).numpy())
+
+
+def save_grid(path: Path, signals: Tensor, columns: int | None = None) -> None:
+    """Write `image_grid` as PNG in one act, making the folder when it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    image_grid(signals, columns).save(aside, format="PNG")
+    aside.replace(path)
+
+
+def pairs(originals: Tensor, reconstructed: Tensor, columns: int) -> Tensor:
+    """Rows of originals above rows of their reconstructions, (2n, c, h, w), for a grid of `columns`."""
+    blocks = [torch.cat([a, b]) for a, b in zip(originals.split(columns), reconstructed.split(columns), strict=True)]
+    return torch.cat(blocks)

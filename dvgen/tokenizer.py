@@ -1,0 +1,153 @@
+"""The tokenizer: encoder, quantizers and decoder as one module. Signals to codes and back, whatever the hierarchy."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import attrs
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from dvgen.config import canonical
+from dvgen.errors import ConfigError
+from dvgen.experiment import Experiment, build, component_config
+from dvgen.interfaces.autoencoder import Decoder, Encoder
+from dvgen.interfaces.codes import Codes, Level, check_codes
+from dvgen.interfaces.quantizer import Quantized, Quantizer
+from dvgen.registry import Registry
+
+MAP_NAMES = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+
+
+class Tokenized(NamedTuple):
+    """What a pass through the tokenizer yields; losses, stats and pending of quantizer i are prefixed "<map name>." or "<i>.".
+
+    reconstructed: (b, channels, *size). codes: all levels. losses, stats: named scalars and counts. pending: for `update`.
+    """
+
+    reconstructed: Tensor
+    codes: Codes
+    losses: dict[str, Tensor]
+    stats: dict[str, Tensor]
+    pending: dict[str, Tensor]
+
+
+@final
+class Tokenizer(nn.Module):
+    """Signals (b, *shape) to codes of all levels, and back. `shape` is (channels, *size).
+
+    Map i of the encoder belongs to quantizer i; the levels of all quantizers, coarse first, are the tokenizer's levels.
+    """
+
+    def __init__(self, encoder: Encoder, quantizers: Sequence[Quantizer], decoder: Decoder, *, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.quantizers = nn.ModuleList(quantizers)
+        self.decoder = decoder
+        self.shape = shape
+        grids = encoder.grids(shape[1:])
+        if len(grids) != len(quantizers):
+            raise ConfigError(
+                f"quantizer: the encoder makes {len(grids)} maps, so it takes {len(grids)} quantizers, not {len(quantizers)}"
+            )
+        self.map_names = MAP_NAMES.get(len(grids)) or tuple(f"map{i}" for i in range(len(grids)))
+        own = [quantizer.levels(grid) for quantizer, grid in zip(quantizers, grids, strict=True)]
+        self._counts = [len(levels) for levels in own]
+        self.levels = tuple(
+            _named(level, name, len(levels)) for name, levels in zip(self.map_names, own, strict=True) for level in levels
+        )
+
+    def forward(self, signals: Tensor) -> Tokenized:
+        """Encode, quantize and decode signals (b, *shape)."""
+        results = self._quantize(signals)
+        merged: list[dict[str, Tensor]] = [{}, {}, {}]
+        for i, quantized in enumerate(results):
+            for target, values in zip(merged, (quantized.losses, quantized.stats, quantized.pending), strict=True):
+                prefix = f"{self.map_names[i]}." if self.map_names[i] else ""
+                target.update({prefix + name: value for name, value in values.items()})
+        reconstructed = self.decoder(tuple(q.vectors for q in results))
+        return Tokenized(reconstructed, sum((q.codes for q in results), ()), *merged)
+
+    def _quantize(self, signals: Tensor) -> list[Quantized]:
+        features = self.encoder(signals)
+        results: list[Quantized] = []
+        for i, quantizer in enumerate(self.quantizers):
+            results.append(quantizer(self.encoder.condition(i, features, tuple(q.vectors for q in results))))
+        return results
+
+    @torch.no_grad()
+    def encode(self, signals: Tensor) -> Codes:
+        """The codes of signals (b, *shape), all levels; pure and deterministic in evaluation mode."""
+        features = self.encoder(signals)
+        coarser: tuple[Tensor, ...] = ()
+        codes: Codes = ()
+        for i, quantizer in enumerate(self._each()):
+            own = quantizer.encode(self.encoder.condition(i, features, coarser))
+            codes += own
+            coarser += (quantizer.decode(own),)
+        return codes
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Tensor:
+        """Signals (b, *shape) that codes of all levels stand for; not clamped. Raises ShapeError for codes out of range."""
+        check_codes(codes, self.levels)
+        vectors, first = [], 0
+        for quantizer, count in zip(self._each(), self._counts, strict=True):
+            vectors.append(quantizer.decode(codes[first : first + count]))
+            first += count
+        return self.decoder(tuple(vectors))
+
+    @torch.no_grad()
+    def initialise(self, signals: Tensor) -> None:
+        """Set every codebook from the features of real signals (b, *shape), coarse first. Once, before step 0."""
+        features = self.encoder(signals)
+        coarser: tuple[Tensor, ...] = ()
+        for i, quantizer in enumerate(self._each()):
+            z = self.encoder.condition(i, features, coarser)
+            quantizer.initialise(rearrange(z, "b d ... -> (b ...) d"))
+            coarser += (quantizer.decode(quantizer.encode(z)),)
+
+    def schedule(self, step: int) -> None:
+        """Tell every quantizer which step is about to be taken."""
+        for quantizer in self._each():
+            quantizer.schedule(step)
+
+    def update(self, pending: dict[str, Tensor]) -> None:
+        """Hand summed pending statistics to the quantizers they came from."""
+        for name, quantizer in zip(self.map_names, self._each(), strict=True):
+            prefix = f"{name}." if name else ""
+            quantizer.update({key.removeprefix(prefix): value for key, value in pending.items() if key.startswith(prefix)})
+
+    def _each(self) -> list[Quantizer]:
+        return [quantizer for quantizer in self.quantizers if isinstance(quantizer, Quantizer)]
+
+
+def _named(level: Level, map_name: str, siblings: int) -> Level:
+    """Levels are named after their map; a map with several levels keeps their own names behind it."""
+    if not map_name:
+        return level
+    return attrs.evolve(level, name=map_name if siblings == 1 else f"{map_name}-{level.name}")
+
+
+def assemble_tokenizer(registry: Registry, experiment: Experiment, shape: tuple[int, ...]) -> Tokenizer:
+    """Build the tokenizer an experiment names for signals of this shape (channels, *size).
+
+    One `[quantizer]` is made anew for every map of the encoder; several are taken in order, coarse first.
+    """
+    maps = registry.load("encoder", experiment.encoder.use).maps(component_config(registry, "encoder", experiment.encoder))
+    choices = experiment.quantizer * maps if len(experiment.quantizer) == 1 else experiment.quantizer
+    quantizers = [build(registry, "quantizer", choice) for choice in choices]
+    dims = tuple(quantizer.dim for quantizer in quantizers)
+    encoder = build(registry, "encoder", experiment.encoder, channels=shape[0], dims=dims)
+    decoder = build(registry, "decoder", experiment.decoder, channels=shape[0], dims=dims)
+    return Tokenizer(encoder, quantizers, decoder, shape=shape)
+
+
+def fingerprint(tokenizer: Tokenizer, config: object) -> str:
+    """SHA-256 (hex) of the tokenizer's config and of every weight and buffer that evaluation uses."""
+    digest = hashlib.sha256(canonical(config).encode())
+    for name, tensor in sorted(tokenizer.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

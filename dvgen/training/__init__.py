@@ -1,0 +1,1 @@
+"""Training of both stages: what is written, when it stops, how it resumes."""

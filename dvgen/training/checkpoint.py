@@ -1,0 +1,107 @@
+"""Checkpoints: sealed folders of safetensors and JSON. Loading one runs no code and never accepts a damaged file."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dvgen.errors import IntegrityError
+from dvgen.sealed import seal, verify
+
+FOLDER = "checkpoints"
+KEPT = 2
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@frozen
+class Checkpoint:
+    """Everything a run needs to go on: finished steps, seconds of training, weights and buffers, optimiser state."""
+
+    step: int
+    seconds: float
+    finished: bool
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `folder/checkpoints/step-N` in one act, then drop all but the newest ones."""
+
+    def fill(aside: Path) -> None:
+        save_file({name: _plain(tensor) for name, tensor in checkpoint.model.items()}, aside / _MODEL)
+        save_file({name: _plain(tensor) for name, tensor in checkpoint.optimizer.items()}, aside / _OPTIMIZER)
+        state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "finished": checkpoint.finished}
+        (aside / _STATE).write_text(json.dumps(state), encoding="utf-8")
+
+    target = folder / FOLDER / f"step-{checkpoint.step:08d}"
+    seal(target, fill, {"kind": "checkpoint", "step": checkpoint.step})
+    for old in steps(folder)[KEPT:]:
+        shutil.rmtree(old)
+    for leftover in (folder / FOLDER).glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return target
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints of a run folder, newest first, verified or not."""
+    return sorted((folder / FOLDER).glob("step-*"), reverse=True)
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies, or None when there is none yet.
+
+    A damaged one is warned of and passed over; raises IntegrityError when there are checkpoints and all are damaged.
+    """
+    found = steps(folder)
+    for place in found:
+        try:
+            return load_checkpoint(place)
+        except IntegrityError as error:
+            warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+    if found:
+        raise IntegrityError(f"{folder}: every checkpoint is damaged, so nothing can be resumed; train again in another folder")
+    return None
+
+
+def load_checkpoint(place: Path) -> Checkpoint:
+    """One checkpoint, verified byte for byte; raises IntegrityError with the fault."""
+    verify(place)
+    state = json.loads((place / _STATE).read_text(encoding="utf-8"))
+    model, optimizer = load_file(place / _MODEL), load_file(place / _OPTIMIZER)
+    return Checkpoint(state["step"], state["seconds"], state["finished"], model, optimizer)
+
+
+def load_finished(folder: Path) -> Checkpoint:
+    """The final checkpoint of a run; raises IntegrityError when it is damaged or the run did not finish."""
+    found = steps(folder)
+    checkpoint = load_checkpoint(found[0]) if found else None
+    if checkpoint is None or not checkpoint.finished:
+        raise IntegrityError(f"{folder}: training has not finished; go on with `dvgen train --resume`")
+    return checkpoint
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as flat tensors, "<parameter number>.<name>"; rates and groups follow from the config."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors of `optimizer_tensors` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    # a copy: safetensors refuses tensors that share memory, as tied weights do
+    return tensor.detach().cpu().contiguous().clone()

@@ -1,0 +1,38 @@
+"""Stop requests: the first Ctrl-C (or SIGTERM) asks, the second one insists."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from dvgen.errors import Stopped
+
+
+class StopRequest:
+    """Whether somebody asked to stop; work checks it where it can stop without loss."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def check(self, where: str) -> None:
+        """Raise Stopped when a stop was asked for. `where` says what is complete so far."""
+        if self.asked:
+            raise Stopped(f"stopped on request: {where}")
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """A request that SIGINT and SIGTERM set; a second SIGINT raises KeyboardInterrupt at once."""
+    request = StopRequest()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if request.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

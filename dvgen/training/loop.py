@@ -1,0 +1,221 @@
+"""The training loop of both stages. It owns the state: a step is taken whole or not at all."""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor, nn
+
+from dvgen.data.order import Order
+from dvgen.errors import ConfigError, NonFiniteError, Stopped
+from dvgen.experiment import Training
+from dvgen.hookspecs import Run
+from dvgen.seeding import fold
+from dvgen.training.budget import Budget, learning_rate
+from dvgen.training.checkpoint import Checkpoint, load_newest, load_optimizer, optimizer_tensors, save_checkpoint
+from dvgen.training.folder import write_status
+from dvgen.training.session import Session
+
+
+class StepResult(NamedTuple):
+    """One micro-batch: the loss to differentiate, scalars to log, statistics for `update`."""
+
+    loss: Tensor
+    values: dict[str, Tensor]
+    pending: dict[str, Tensor]
+
+
+class Stage(ABC):
+    """What the loop needs to know of a stage.
+
+    module: what is trained, wrapped whole. size: number of training examples. forward_methods: methods of the module, beside
+    `forward`, that `compute` calls and that must pass through autocast and DDP. Randomness comes from torch's global state,
+    which the loop seeds for every step from (seed, step, rank), so that resuming needs no saved random state.
+    """
+
+    name: str
+    module: nn.Module
+    size: int
+    forward_methods: tuple[str, ...] = ()
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser."""
+
+    @abstractmethod
+    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
+        """Loss of the examples at these indices; `module` is the wrapped module."""
+
+    def initialise(self) -> None:
+        """Set state from data, once, before step 0. Default: nothing."""
+
+    def schedule(self, step: int) -> None:
+        """Prepare for a step. Default: nothing."""
+
+    def update(self, pending: dict[str, Tensor]) -> None:
+        """Move the state that gradients do not, after a finite step. Default: nothing."""
+
+
+@frozen
+class Plan:
+    """Where and how a stage is trained. `config` is what observers are shown."""
+
+    folder: Path
+    training: Training
+    seed: int
+    config: dict[str, Any]
+
+
+@define
+class Loop:
+    """One stage under way: `step` finished steps in `seconds` of training."""
+
+    session: Session
+    stage: Stage
+    plan: Plan
+    step: int = 0
+    seconds: float = 0.0
+    module: Any = None
+    optimizer: Any = None
+    order: Order = field(init=False)
+    started: float = 0.0
+    resumed_at: float = 0.0
+
+    def run(self) -> Checkpoint:
+        """Train until the budget is spent, resuming from the newest checkpoint that verifies; idempotent.
+
+        Raises Stopped (after saving) on request and NonFiniteError (nothing applied, nothing saved) on a NaN or infinity.
+        """
+        found = load_newest(self.plan.folder)
+        self._prepare(found)
+        if found is not None and found.finished:
+            return found
+        record = Run(
+            folder=self.plan.folder, stage=self.stage.name, name=self.plan.folder.name, step=self.step, config=self.plan.config
+        )
+        self.session.broadcast("dvgen_run_started", run=record)
+        self._status("running")
+        try:
+            return self._train(record)
+        except Stopped:
+            self._status("stopped")
+            raise
+        except BaseException as error:
+            self._status("failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+    def _prepare(self, found: Checkpoint | None) -> None:
+        fabric, training = self.session.fabric, self.plan.training
+        if training.batch % (fabric.world_size * training.micro_batches):
+            raise ConfigError(
+                f"batch {training.batch} cannot be divided among {fabric.world_size} devices and "
+                f"{training.micro_batches} micro-batches; choose a multiple"
+            )
+        self.order = Order(self.stage.size, training.batch, self.plan.seed)
+        module = self.stage.module.to(fabric.device)
+        module.train()
+        if found is not None:
+            module.load_state_dict(dict(found.model))
+            self.step, self.seconds = found.step, found.seconds
+        else:
+            torch.manual_seed(fold(self.plan.seed, self.stage.name, "initialise"))
+            self.stage.initialise()
+        optimizer = torch.optim.AdamW(
+            self.stage.groups(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay
+        )
+        if found is not None:
+            load_optimizer(optimizer, found.optimizer)
+        self.module, self.optimizer = fabric.setup(module, optimizer)
+        for method in self.stage.forward_methods:
+            self.module.mark_forward_method(method)
+
+    def _train(self, record: Run) -> Checkpoint:
+        training, budget = self.plan.training, Budget.of(self.plan.training)
+        self.started, self.resumed_at = time.monotonic() - self.seconds, self.seconds
+        while (progress := budget.progress(self.step, self.seconds)) < 1.0:
+            values = self._take_step(learning_rate(training, self.step, progress))
+            self.step += 1
+            self.seconds = time.monotonic() - self.started
+            if self.step % training.log_every == 0 or self.step == 1:
+                self._log(record, values, budget)
+            stop = self.session.any_rank(self.session.stop.asked)
+            if stop or self.step % training.checkpoint_every == 0:
+                self._save(finished=False)
+            if stop:
+                raise Stopped(f"stopped on request at step {self.step} of {record.name}; the same command goes on from there")
+        checkpoint = self._save(finished=True)
+        self._status("finished")
+        self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, "seconds": self.seconds})
+        return checkpoint
+
+    def _take_step(self, rate: float) -> dict[str, Tensor]:
+        """One optimiser step over all micro-batches and ranks, or NonFiniteError and no change at all."""
+        fabric, training, stage = self.session.fabric, self.plan.training, self.stage
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(fold(self.plan.seed, stage.name, self.step, fabric.global_rank))
+        stage.schedule(self.step)
+        indices = self.order.batch(self.step, fabric.global_rank, fabric.world_size)
+        pending: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
+        parts = indices.chunk(training.micro_batches)
+        for i, part in enumerate(parts):
+            with fabric.no_backward_sync(self.module, enabled=i < len(parts) - 1):
+                result = stage.compute(self.module, part, self.step)
+                fabric.backward(result.loss / len(parts))
+            _add(pending, result.pending, 1.0)
+            _add(values, {"loss": result.loss.detach(), **result.values}, 1.0 / len(parts))
+        norm = fabric.clip_gradients(self.module, self.optimizer, max_norm=training.clip, error_if_nonfinite=False)
+        if self.session.any_rank(not bool(torch.isfinite(norm) & torch.isfinite(values["loss"]))):
+            raise NonFiniteError(
+                f"{stage.name}, step {self.step}: loss {float(values['loss'])}, gradient norm {float(norm)}; "  # type: ignore[arg-type]
+                "nothing of this step was applied; try a lower lr, or longer warmup"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        stage.update(self._sum_over_ranks(pending))
+        return values | {"gradient_norm": norm}  # type: ignore[dict-item]
+
+    def _sum_over_ranks(self, pending: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One all-reduce for all statistics."""
+        if self.session.fabric.world_size == 1 or not pending:
+            return pending
+        names = sorted(pending)
+        flat = torch.cat([pending[name].float().flatten() for name in names])
+        total: Tensor = self.session.fabric.all_reduce(flat, reduce_op="sum")  # type: ignore[assignment]
+        pieces = total.split([pending[name].numel() for name in names])
+        return {name: piece.view_as(pending[name]) for name, piece in zip(names, pieces, strict=True)}
+
+    def _log(self, record: Run, values: dict[str, Tensor], budget: Budget) -> None:
+        training = self.plan.training
+        scalars = {name: float(value) for name, value in values.items()}
+        clock = {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "progress": budget.progress(self.step, self.seconds),
+            "examples_per_second": training.batch * (self.step - record.step) / max(self.seconds - self.resumed_at, 1e-9),
+        }
+        self.session.broadcast("dvgen_step", run=record, step=self.step, values=scalars | clock)
+        self._status("running")
+
+    def _save(self, *, finished: bool) -> Checkpoint:
+        checkpoint = Checkpoint(
+            self.step, self.seconds, finished, self.stage.module.state_dict(), optimizer_tensors(self.optimizer.optimizer)
+        )
+        if self.session.fabric.is_global_zero:
+            save_checkpoint(self.plan.folder, checkpoint)
+        self.session.fabric.barrier()
+        return checkpoint
+
+    def _status(self, status: str, **more: Any) -> None:
+        if self.session.fabric.is_global_zero:
+            write_status(self.plan.folder, status, stage=self.stage.name, step=self.step, **more)
+
+
+def _add(total: dict[str, Tensor], part: dict[str, Tensor], weight: float) -> None:
+    for name, value in part.items():
+        scaled = value.detach() * weight
+        total[name] = total[name] + scaled if name in total else scaled

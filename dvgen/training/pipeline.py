@@ -1,0 +1,100 @@
+"""From an experiment to a trained tokenizer, its codes, and a trained prior, in folders that can be gone back to."""
+
+import os
+from pathlib import Path
+
+import tomli_w
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from dvgen.code_model import CodeModel
+from dvgen.data.loading import data_hash, open_dataset
+from dvgen.data.splits import split
+from dvgen.data.token_cache import TokenCache
+from dvgen.errors import DataError, IntegrityError
+from dvgen.experiment import Experiment, experiment_from, table_of
+from dvgen.interfaces.data import Dataset
+from dvgen.sealed import write_json, write_text
+from dvgen.tokenizer import Tokenizer
+from dvgen.training.extraction import extract
+from dvgen.training.folder import CONFIG, MANIFEST, read_json, write_manifest
+from dvgen.training.prior import load_prior, train_prior
+from dvgen.training.session import Session
+from dvgen.training.tokenizer import load_tokenizer, tokenizer_config, train_tokenizer
+
+TOKENIZER, CODES, EXPERIMENT = "tokenizer", "codes", "experiment.toml"
+
+
+@frozen
+class OpenData:
+    """An opened data set and its splits: int64 indices by split name."""
+
+    dataset: Dataset
+    splits: dict[str, Tensor]
+
+
+@frozen
+class Prepared:
+    """What stage two starts from: the data, a finished tokenizer in evaluation mode, and the codes of every split."""
+
+    data: OpenData
+    tokenizer: Tokenizer
+    cache: TokenCache
+
+
+def open_data(session: Session, experiment: Experiment) -> OpenData:
+    """Open and divide the data of an experiment; raises DataError when it is not there."""
+    dataset = open_dataset(session.registry, experiment.data)
+    return OpenData(dataset, split(dataset))
+
+
+def prepare(session: Session, experiment: Experiment, data: OpenData, folder: Path) -> Prepared:
+    """Train the tokenizer in `folder` (or go on, or load it) and extract the codes into `folder/codes`; idempotent."""
+    tokenizer = train_tokenizer(session, experiment, data.dataset, data.splits["train"], folder)
+    cache = extract(session, tokenizer, tokenizer_config(experiment), data.dataset, data.splits, folder / CODES)
+    return Prepared(data, tokenizer, cache)
+
+
+def start_run(session: Session, experiment: Experiment, folder: Path, tokenizer: Path) -> None:
+    """Write what the run is: the experiment as TOML, resolved as JSON, and the manifest with where its tokenizer lies."""
+    if not session.fabric.is_global_zero:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / EXPERIMENT, tomli_w.dumps(table_of(experiment)))
+    write_json(folder / CONFIG, table_of(experiment))
+    write_manifest(folder, experiment.seed, {"tokenizer": os.path.relpath(tokenizer, folder)})
+
+
+def finish_run(session: Session, experiment: Experiment, prepared: Prepared, folder: Path) -> CodeModel:
+    """Train the priors in `folder` on the prepared codes (or go on, or load them) and complete the manifest."""
+    model = train_prior(session, experiment, prepared.cache, folder)
+    if session.fabric.is_global_zero:
+        manifest = read_json(folder / MANIFEST)
+        manifest |= {"data": data_hash(prepared.data.dataset), "tokens": prepared.cache.identity.hash}
+        write_json(folder / MANIFEST, manifest)
+    return model
+
+
+def read_run(folder: Path) -> Experiment:
+    """The experiment of a run folder; raises DataError when there is none."""
+    if not (folder / CONFIG).is_file():
+        raise DataError(f"{folder}: no run here (no {CONFIG}); give the folder that `dvgen train` or `dvgen compare` made")
+    return experiment_from(read_json(folder / CONFIG))
+
+
+def load_run(session: Session, folder: Path) -> tuple[Experiment, Prepared, CodeModel]:
+    """A finished run: its experiment, data, tokenizer, codes and priors; raises IntegrityError for damage."""
+    experiment = read_run(folder)
+    place = folder / read_json(folder / MANIFEST)["tokenizer"]
+    data = open_data(session, experiment)
+    tokenizer = load_tokenizer(session, experiment, data.dataset.shape, place)
+    if not (place / CODES).exists():
+        raise IntegrityError(f"{place / CODES}: the codes are missing; go on with `dvgen train --resume {folder}`")
+    cache = extract(session, tokenizer, tokenizer_config(experiment), data.dataset, data.splits, place / CODES)
+    return experiment, Prepared(data, tokenizer, cache), load_prior(session, experiment, cache, folder)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

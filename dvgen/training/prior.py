@@ -1,0 +1,85 @@
+"""Stage two: train the priors on extracted codes."""
+
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dvgen.code_model import CodeModel, assemble_code_model
+from dvgen.data.token_cache import TokenCache
+from dvgen.experiment import Experiment, digest, table_of
+from dvgen.interfaces.model import Model
+from dvgen.registry import Registry
+from dvgen.seeding import fold
+from dvgen.training.checkpoint import load_finished
+from dvgen.training.loop import Loop, Plan, Stage, StepResult
+from dvgen.training.session import Session
+
+
+@final
+class PriorStage(Stage):
+    """What the loop needs to train a code model."""
+
+    name = "prior"
+    forward_methods = ("loss",)
+
+    def __init__(self, model: CodeModel, cache: TokenCache, *, labels: bool, seed: int) -> None:
+        self.module = self.model = model
+        self.cache = cache
+        self.labels = labels
+        self.seed = seed
+        self.size = cache.size("train")
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups of every prior."""
+        return [g for prior in self.model.priors if isinstance(prior, Model) for g in prior.parameter_groups() if g["params"]]
+
+    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
+        """The priors' losses on the codes at these positions of the training split."""
+        device = next(self.model.parameters()).device
+        codes = tuple(code.to(device) for code in self.cache.codes("train", indices))
+        labels = self.cache.labels("train", indices).to(device) if self.labels else None
+        noise = Generator().manual_seed(fold(self.seed, "noise", step, int(indices[0])))
+        return StepResult(module.loss(codes, labels, noise), {}, {})  # type: ignore[operator]
+
+
+def prior_seed(experiment: Experiment) -> int:
+    """The seed of stage two: each repetition on the same codes has its own."""
+    return fold(experiment.seed, "repeat", experiment.repeat)
+
+
+def prior_config(experiment: Experiment, tokens: str) -> dict[str, Any]:
+    """The part of a resolved experiment that decides its priors, given the identity of the codes."""
+    table = table_of(experiment)
+    chosen = {name: table[name] for name in ("schema", "seed", "repeat", "labels", "prior")}
+    return chosen | {"tokens": tokens, "train": {"prior": table["train"]["prior"]}}
+
+
+def new_code_model(registry: Registry, experiment: Experiment, cache: TokenCache) -> CodeModel:
+    """An untrained code model for the levels of a token cache; its first weights are a pure function of the seed."""
+    torch.manual_seed(fold(prior_seed(experiment), "prior", "weights"))
+    return assemble_code_model(registry, experiment, cache.levels, cache.num_classes if experiment.labels else 0)
+
+
+def train_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
+    """Train on the training split of the cache, or go on, or return what is finished; in evaluation mode."""
+    model = new_code_model(session.registry, experiment, cache)
+    seed = prior_seed(experiment)
+    stage = PriorStage(model, cache, labels=experiment.labels, seed=seed)
+    plan = Plan(folder, experiment.train.prior, seed, prior_config(experiment, cache.identity.hash))
+    Loop(session, stage, plan).run()
+    return model.eval()
+
+
+def load_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
+    """The finished code model of a run folder, in evaluation mode; raises IntegrityError when damaged or unfinished."""
+    model = new_code_model(session.registry, experiment, cache)
+    model.load_state_dict(dict(load_finished(folder).model))
+    return model.to(session.fabric.device).eval()
+
+
+def prior_name(experiment: Experiment, tokens: str) -> str:
+    """A folder name for a prior run: what it is, its repetition, and the hash of what decides it."""
+    priors = "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
+    return f"{priors}-r{experiment.repeat}-{digest(prior_config(experiment, tokens))[:8]}"

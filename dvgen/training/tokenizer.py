@@ -1,0 +1,121 @@
+"""Stage one: train a tokenizer on signals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from dvgen.experiment import Experiment, LossChoice, build, digest, table_of
+from dvgen.interfaces.data import Dataset
+from dvgen.interfaces.loss import Loss
+from dvgen.interfaces.model import Model
+from dvgen.registry import Registry
+from dvgen.seeding import fold
+from dvgen.tokenizer import Tokenized, Tokenizer, assemble_tokenizer
+from dvgen.training.checkpoint import load_finished
+from dvgen.training.loop import Loop, Plan, Stage, StepResult
+from dvgen.training.session import Session
+
+INITIAL_SIGNALS = 512
+"""Signals whose features initialise the codebooks: enough for 8x8 grids to give 64 rows for each of 512 codes."""
+
+
+@final
+class ReconstructionObjective(nn.Module):
+    """The weighted sum of an experiment's losses."""
+
+    def __init__(self, registry: Registry, choices: Sequence[LossChoice]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(build(registry, "loss", choice) for choice in choices)
+        self.names = [choice.use for choice in choices]
+        self.weights = [choice.weight for choice in choices]
+
+    def forward(self, reconstructed: Tensor, signals: Tensor) -> dict[str, Tensor]:
+        """Weighted scalars by name, from two tensors (b, channels, *size)."""
+        terms: list[Loss] = list(self.terms)  # type: ignore[arg-type]
+        return {
+            name: weight * term(reconstructed, signals)
+            for name, term, weight in zip(self.names, terms, self.weights, strict=True)
+        }
+
+
+@final
+class TokenizerStage(Stage):
+    """What the loop needs to train a tokenizer."""
+
+    name = "tokenizer"
+
+    def __init__(self, tokenizer: Tokenizer, objective: ReconstructionObjective, dataset: Dataset, indices: Tensor) -> None:
+        self.module = self.tokenizer = tokenizer
+        self.objective = objective
+        self.dataset = dataset
+        self.indices = indices
+        self.size = len(indices)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups of every component."""
+        parts = [self.tokenizer.encoder, *self.tokenizer.quantizers, self.tokenizer.decoder]
+        return [group for part in parts if isinstance(part, Model) for group in part.parameter_groups() if group["params"]]
+
+    def initialise(self) -> None:
+        """Codebooks from the features of the first training signals, the same ones on every rank."""
+        self.tokenizer.initialise(self._signals(torch.arange(min(self.size, INITIAL_SIGNALS))))
+
+    def schedule(self, step: int) -> None:
+        """Temperatures and the like."""
+        self.tokenizer.schedule(step)
+
+    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
+        """Reconstruction losses and quantizer losses of the signals at these positions of the training split."""
+        signals = self._signals(indices)
+        result: Tokenized = module(signals)
+        losses = self.objective(result.reconstructed, signals) | result.losses
+        scalars = {name: value for name, value in result.stats.items() if value.ndim == 0}
+        loss = torch.stack(list(losses.values())).sum()
+        return StepResult(loss, {**{k: v.detach() for k, v in losses.items()}, **scalars}, result.pending)
+
+    def update(self, pending: dict[str, Tensor]) -> None:
+        """Codebooks by moving averages."""
+        self.tokenizer.update(pending)
+
+    def _signals(self, positions: Tensor) -> Tensor:
+        device = next(self.tokenizer.parameters()).device
+        return self.dataset.signals(self.indices[positions].tolist()).to(device)
+
+
+def tokenizer_config(experiment: Experiment) -> dict[str, Any]:
+    """The part of a resolved experiment that decides a tokenizer; two runs with equal parts train the same one."""
+    table = table_of(experiment)
+    chosen = {name: table[name] for name in ("schema", "seed", "data", "encoder", "quantizer", "decoder", "loss")}
+    return chosen | {"train": {"tokenizer": table["train"]["tokenizer"]}}
+
+
+def new_tokenizer(registry: Registry, experiment: Experiment, shape: tuple[int, ...]) -> Tokenizer:
+    """An untrained tokenizer; its first weights are a pure function of the experiment's seed."""
+    torch.manual_seed(fold(experiment.seed, "tokenizer", "weights"))
+    return assemble_tokenizer(registry, experiment, shape)
+
+
+def train_tokenizer(session: Session, experiment: Experiment, dataset: Dataset, indices: Tensor, folder: Path) -> Tokenizer:
+    """Train on the signals at `indices`, or go on, or return what is finished; in evaluation mode."""
+    tokenizer = new_tokenizer(session.registry, experiment, dataset.shape)
+    objective = ReconstructionObjective(session.registry, experiment.loss).to(session.fabric.device)
+    stage = TokenizerStage(tokenizer, objective, dataset, indices)
+    plan = Plan(folder, experiment.train.tokenizer, experiment.seed, tokenizer_config(experiment))
+    Loop(session, stage, plan).run()
+    return tokenizer.eval()
+
+
+def load_tokenizer(session: Session, experiment: Experiment, shape: tuple[int, ...], folder: Path) -> Tokenizer:
+    """The finished tokenizer of a run folder, in evaluation mode; raises IntegrityError when it is damaged or unfinished."""
+    tokenizer = new_tokenizer(session.registry, experiment, shape)
+    tokenizer.load_state_dict(dict(load_finished(folder).model))
+    return tokenizer.to(session.fabric.device).eval()
+
+
+def tokenizer_name(experiment: Experiment) -> str:
+    """A folder name for a tokenizer: its quantizer, and the hash of what decides it."""
+    quantizers = "+".join(choice.use for choice in experiment.quantizer)
+    return f"{experiment.encoder.use}-{quantizers}-{digest(tokenizer_config(experiment))[:8]}"

@@ -1,0 +1,75 @@
+"""A fixed random network: features on any machine, without a file, the same for everybody."""
+
+import hashlib
+import math
+from typing import final
+
+import numpy as np
+import torch
+from attrs import frozen
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d, linear, relu
+
+from dvgen.errors import ConfigError, ShapeError
+from dvgen.interfaces.features import Features
+
+SHAPES = {
+    "conv0": (32, 3, 3, 3),
+    "conv1": (64, 32, 3, 3),
+    "conv2": (64, 64, 3, 3),
+    "projection": (64, 64 * 4 * 4),
+}
+"""The weights, output first; every other dimension is the fan-in."""
+
+
+@final
+class RandomFeatures(Features):
+    """Images of at least 16 x 16 with 1 or 3 channels to 64 numbers.
+
+    Three 3x3 convolutions with ReLU, halved after the first two, averaged to 4x4, projected. Features of random networks
+    judge generators much as those of trained ones do (Lee, Kim and Lee 2022, arXiv 2208.09218), but react more to noise
+    and less to missing classes; values compare only with values of the same weights, and never with published FID.
+
+    Every weight is +-sqrt(2 / fan_in) (the scale of He et al. 2015), its sign a bit of SHA-256: no generator whose stream
+    a library might change. All in float64, so that TF32, autocast and the batch size do not show. Grey is repeated to
+    three channels: one network, one hash.
+    """
+
+    @frozen(kw_only=True)
+    class Config:
+        """Nothing to choose: another choice would be another measure."""
+
+    dim = 64
+    label = "rand:v1"
+
+    def __init__(self, config: Config, *, channels: int) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ConfigError(f"features 'rand' take images of 1 or 3 channels, got {channels}")
+        self.channels = channels
+        for name, shape in SHAPES.items():
+            self.register_buffer(name, signed_weights(f"{self.label}/{name}", shape))
+        weights = b"".join(self.get_buffer(name).numpy().astype("<f8").tobytes() for name in SHAPES)
+        self.weights_hash = hashlib.sha256(weights).hexdigest()
+
+    def forward(self, signals: Tensor) -> Tensor:
+        if signals.ndim != 4 or signals.shape[1] != self.channels or min(signals.shape[2:]) < 16:
+            raise ShapeError(
+                f"features 'rand' expected images (b, {self.channels}, h, w) of at least 16 x 16, got {tuple(signals.shape)}"
+            )
+        x = repeat(signals.double(), "b c h w -> b (r c) h w", r=3 // self.channels)
+        x = avg_pool2d(relu(conv2d(x, self.get_buffer("conv0"), padding=1)), 2)
+        x = avg_pool2d(relu(conv2d(x, self.get_buffer("conv1"), padding=1)), 2)
+        x = relu(conv2d(x, self.get_buffer("conv2"), padding=1))
+        pooled = rearrange(adaptive_avg_pool2d(x, (4, 4)), "b c h w -> b (c h w)")
+        return linear(pooled, self.get_buffer("projection"))
+
+
+def signed_weights(purpose: str, shape: tuple[int, ...]) -> Tensor:
+    """Weights +-sqrt(2 / fan_in), float64; bit i of the stream SHA-256(purpose/0), SHA-256(purpose/1), ... set means +."""
+    size = math.prod(shape)
+    blocks = (hashlib.sha256(f"{purpose}/{block}".encode()).digest() for block in range(math.ceil(size / 256)))
+    bits = np.unpackbits(np.frombuffer(b"".join(blocks), dtype=np.uint8))[:size]
+    scale = math.sqrt(2 / math.prod(shape[1:]))
+    return torch.from_numpy((2.0 * bits - 1.0) * scale).reshape(shape)

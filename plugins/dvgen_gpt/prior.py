@@ -1,0 +1,156 @@
+"""GPT: a transformer decoder over the codes of one level (Radford et al., 2019; over image codes: Esser et al., 2021)."""
+
+import math
+from typing import Any, final
+
+import attrs
+import torch
+from attrs import define, field, frozen
+from attrs.validators import ge, le, lt
+from einops import rearrange, repeat
+from torch import Generator, Tensor, nn
+
+from dvgen.blocks.conditioning import ClassEmbedding, CoarserMaps, check_context, covers, drop_labels
+from dvgen.errors import ConfigError
+from dvgen.interfaces.codes import Codes, Level
+from dvgen.interfaces.context import Context, ContextShape
+from dvgen.interfaces.prior import AutoregressivePrior
+from dvgen_gpt.block import Block, Cache
+
+
+@define
+class Decoding:
+    """The state of sampling: what stands at the first position, what the context adds to each position, and the caches."""
+
+    first: Tensor
+    places: Tensor
+    caches: list[Cache]
+    position: int = 0
+
+
+@final
+class GPT(AutoregressivePrior):
+    """p(codes) as a decoder over [start, codes[0], ..., codes[T-2]]; the output at place i is the logits of code i.
+
+    The class embedding is added to the start vector. Coarser levels that nearest upsampling carries to this grid whole are
+    added place by place: the input that predicts code i gets the coarser features at i, which are known throughout and
+    cost no sequence length. Any other coarser level (other axes, or a longer one) stands before the start as a prefix.
+    Raises ConfigError unless heads divides dim.
+    """
+
+    @frozen(kw_only=True)
+    class Config:
+        """layers, dim, heads: of the decoder; heads must divide dim. conditioning_blocks: residual convolutions over the codes
+        of each coarser level. label_dropout: share of labels hidden in training, for guidance.
+        """
+
+        layers: int = field(default=4, validator=ge(1))
+        dim: int = field(default=128, validator=ge(1))
+        heads: int = field(default=4, validator=ge(1))
+        dropout: float = field(default=0.0, validator=[ge(0), lt(1)])
+        label_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
+        conditioning_blocks: int = field(default=2, validator=ge(0))
+
+    def __init__(self, config: Config, *, levels: tuple[Level, ...], context: ContextShape) -> None:
+        super().__init__(levels=levels, context=context)
+        if config.dim % config.heads:
+            raise ConfigError(f"gpt: heads must divide dim, got dim = {config.dim} and heads = {config.heads}")
+        self.config = config
+        dim, grid = config.dim, self.level.grid
+        self.aligned = [index for index, level in enumerate(context.coarser) if covers(level, grid)]
+        self.prefixed = [index for index, level in enumerate(context.coarser) if not covers(level, grid)]
+        aligned, prefixed = ([context.coarser[index] for index in chosen] for chosen in (self.aligned, self.prefixed))
+        self.start_vector = nn.Parameter(torch.empty(dim))
+        self.codes = nn.Embedding(self.level.num_codes, dim)
+        self.positions = nn.Embedding(self.level.length, dim)
+        self.classes = ClassEmbedding(context.num_classes, dim) if context.num_classes else None
+        self.coarser = CoarserMaps(aligned, grid, dim, config.conditioning_blocks) if aligned else None
+        # one row more a level, for MASKED
+        self.prefix_codes = nn.ModuleList(nn.Embedding(level.num_codes + 1, dim) for level in prefixed)
+        self.prefix_positions = nn.ModuleList(nn.Embedding(level.length, dim) for level in prefixed)
+        self.prefix_length = sum(level.length for level in prefixed)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, self.level.num_codes)
+        self._initialise()
+
+    @classmethod
+    def tiny(cls) -> Config:
+        return cls.Config(layers=2, dim=8, heads=2)
+
+    @classmethod
+    def scaled(cls, config: Config, width: float) -> Config:
+        """`dim` times `width`, to the nearest multiple of `heads`."""
+        return attrs.evolve(config, dim=max(1, round(config.dim * width / config.heads)) * config.heads)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of Linear layers alone, as in GPT-2's and taming-transformers' training."""
+        decayed = [module.weight for module in self.modules() if isinstance(module, nn.Linear)]
+        chosen = {id(weight) for weight in decayed}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in chosen]
+        return [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+
+    def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
+        return super().loss(codes, drop_labels(context, self.config.label_dropout, noise), noise)
+
+    def logits(self, codes: Tensor, context: Context) -> Tensor:
+        check_context(context, self.context, codes.shape[0])
+        first = rearrange(self._first(context), "b d -> b 1 d")
+        shown = torch.cat([first, self.codes(codes.flatten(1)[:, :-1])], dim=1) + self._places(context)
+        x = self.dropout(torch.cat([self._prefix(context), shown], dim=1))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, self.prefix_length :])).unflatten(1, self.level.grid)
+
+    def start(self, context: Context) -> Decoding:
+        check_context(context, self.context, context.batch)
+        length = self.prefix_length + self.level.length
+        caches = [block.cache(context.batch, length) for block in self.blocks]  # type: ignore[operator]
+        if self.prefix_length:
+            self._extend(self._prefix(context), caches, 0)
+        return Decoding(self._first(context), self._places(context), caches)
+
+    def step(self, state: Decoding, previous: Tensor | None) -> Tensor:
+        shown = state.first if previous is None else self.codes(previous)
+        x = rearrange(shown + state.places[:, state.position], "b d -> b 1 d")
+        x = self._extend(x, state.caches, self.prefix_length + state.position)
+        state.position += 1
+        return self.head(self.norm(rearrange(x, "b 1 d -> b d")))
+
+    def _extend(self, x: Tensor, caches: list[Cache], position: int) -> Tensor:
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block.extend(x, cache, position)  # type: ignore[operator]
+        return x
+
+    def _first(self, context: Context) -> Tensor:
+        """What stands at the first place, (b, dim)."""
+        first = repeat(self.start_vector, "d -> b d", b=context.batch)
+        return first if self.classes is None else first + self.classes(context.labels)
+
+    def _places(self, context: Context) -> Tensor:
+        """What is added at each place, (b or 1, length, dim): its position, and the coarser features there."""
+        positions = rearrange(self.positions.weight, "t d -> 1 t d")
+        if self.coarser is None:
+            return positions
+        aligned = tuple(context.coarser[index] for index in self.aligned)
+        return positions + rearrange(self.coarser(aligned), "b h w d -> b (h w) d")
+
+    def _prefix(self, context: Context) -> Tensor:
+        """The coarser codes that are not aligned, (b, prefix_length, dim)."""
+        prefixed = [context.coarser[index].flatten(1) + 1 for index in self.prefixed]
+        parts = zip(self.prefix_codes, self.prefix_positions, prefixed, strict=True)
+        empty = self.start_vector.new_zeros(context.batch, 0, self.config.dim)
+        return torch.cat([empty, *(codes(code) + positions.weight for codes, positions, code in parts)], dim=1)
+
+    def _initialise(self) -> None:
+        """N(0, 0.02) everywhere; residual projections smaller, so that the stream's variance does not grow with depth."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.start_vector, std=0.02)
+        for block in self.blocks:
+            for weight in block.residual_projections():  # type: ignore[operator]
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.config.layers))

@@ -1,0 +1,131 @@
+"""The Gumbel-softmax quantizer: codes are sampled, and the samples have a gradient."""
+
+import math
+from typing import Any, final
+
+import torch
+from attrs import field, frozen
+from attrs.validators import ge, gt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dvgen.blocks.codebook import code_level, code_statistics, look_up, mean_square, sampled_codebook, uniform_codebook
+from dvgen.blocks.rows import Rows, to_rows
+from dvgen.interfaces.codes import Codes, Level
+from dvgen.interfaces.quantizer import Quantized, Quantizer
+
+
+@final
+class GumbelQuantizer(Quantizer):
+    """Straight-through Gumbel-softmax (Jang et al., 2017, sections 2.1, 2.2; the discrete VAE of Ramesh et al., 2021).
+
+    logits l = W z + b; code = argmax(l + g), g ~ Gumbel(0, 1) in training and 0 in evaluation; the vector is that row of
+    the codebook E. Backward, the one-hot sample counts as softmax((l + g) / temperature), so that the gradient reaches l.
+    The KL divergence of softmax(l) from the uniform distribution, in nats, keeps codes in use.
+    """
+
+    deterministic = False
+    temperature: Tensor
+
+    @frozen(kw_only=True)
+    class Config:
+        """num_codes, dim: size of the codebook. kl: weight of the KL divergence, a mean over positions.
+
+        The temperature falls from temperature_start to temperature_end (DALL-E: 1 to 1/16) along half a cosine over
+        temperature_steps, and stays.
+        """
+
+        num_codes: int = field(default=512, validator=ge(1))
+        dim: int = field(default=64, validator=ge(1))
+        temperature_start: float = field(default=1.0, validator=gt(0))
+        temperature_end: float = field(default=1 / 16, validator=gt(0))
+        temperature_steps: int = field(default=500, validator=ge(1))
+        kl: float = field(default=1e-4, validator=ge(0))
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        self.projection = nn.Linear(config.dim, config.num_codes)
+        self.codebook = nn.Parameter(uniform_codebook(config.num_codes, config.dim))
+        self.register_buffer("temperature", torch.tensor(config.temperature_start))
+
+    @classmethod
+    def tiny(cls) -> Config:
+        """Four codes of width three."""
+        return cls.Config(num_codes=4, dim=3)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The projection, and the codebook without weight decay, which would shrink codes that are rarely used."""
+        return [{"params": list(self.projection.parameters())}, {"params": [self.codebook], "weight_decay": 0.0}]
+
+    def levels(self, grid: tuple[int, ...]) -> tuple[Level, ...]:
+        """One level on the same grid."""
+        return code_level(grid, self.config.num_codes)
+
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
+        """Quantize z (b, dim, *grid); loss "kl". Noise from torch's global generator in training, none in evaluation.
+
+        The stat quantization_error is the mean squared distance between the vector and the mean vector softmax(l) E: what
+        choosing one code costs, z itself having no place among the vectors. Raises ShapeError as the interface says.
+        """
+        rows = to_rows(z, self.dim, mask)
+        logits = self._logits(rows)
+        noisy = logits + _gumbel(logits) if self.training else logits
+        codes = noisy.argmax(dim=1)
+        with torch.autocast(z.device.type, enabled=False):
+            soft = (noisy / self.temperature).softmax(dim=1) @ self.codebook.detach()
+            mean = logits.detach().softmax(dim=1) @ self.codebook.detach()
+        chosen = F.embedding(codes, self.codebook)
+        # exactly zero is added: the value is the code's vector, the gradient that of the softmax beside that of the codebook
+        vectors = chosen + (soft - soft.detach())
+        losses = {"kl": self.config.kl * _divergence(logits)}
+        stats = code_statistics(codes, self.config.num_codes, mean_square(chosen.detach() - mean))
+        return Quantized(rows.features(vectors), (rows.codes(codes),), losses, stats, {})
+
+    def _logits(self, rows: Rows) -> Tensor:
+        with torch.autocast(rows.values.device.type, enabled=False):
+            return self.projection(rows.values)
+
+    def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:
+        """The likeliest codes, without noise."""
+        rows = to_rows(z.detach(), self.dim, mask)
+        return (rows.codes(self._logits(rows).argmax(dim=1)),)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """The rows of the codebook."""
+        return look_up(codes, self.codebook)
+
+    def schedule(self, step: int) -> None:
+        """Set the temperature of this step."""
+        start, end = self.config.temperature_start, self.config.temperature_end
+        progress = min(1.0, step / self.config.temperature_steps)
+        self.temperature.fill_(end + (start - end) * (1 + math.cos(math.pi * progress)) / 2)
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Start as a soft nearest-code quantizer on features z (n, dim): all codes in use, none chosen by the noise alone.
+
+        The codebook takes different rows c of z and the logits become -|z - c|^2 / (2 s^2) up to a constant, s^2 chosen so that ...
+        """
+        codes = sampled_codebook(z, self.config.num_codes)
+        self.codebook.copy_(codes)
+        variance = (codes - codes.mean(dim=0)).square().mean()
+        sharpness = SHARPNESS / (variance * self.dim).clamp(min=torch.finfo(codes.dtype).tiny)
+        centre = codes.mean(dim=0)
+        self.projection.weight.copy_(sharpness * (codes - centre))
+        self.projection.bias.copy_(-sharpness * ((codes - centre).square().sum(dim=1) / 2 + (codes - centre) @ centre))
+
+
+SHARPNESS = 10.0
+
+
+def _gumbel(like: Tensor) -> Tensor:
+    """Gumbel(0, 1) noise of the shape of `like`: minus the logarithm of exponential noise, which is never zero."""
+    return -torch.empty_like(like).exponential_().log()
+
+
+def _divergence(logits: Tensor) -> Tensor:
+    """KL(softmax(logits) || uniform) in nats, the mean over rows (n, k); 0 when there are none."""
+    log_probs = logits.log_softmax(dim=1)
+    return (log_probs.exp() * (log_probs + math.log(logits.shape[1]))).sum() / max(1, logits.shape[0])

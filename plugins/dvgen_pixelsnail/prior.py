@@ -1,0 +1,132 @@
+"""PixelSNAIL over the codes of one level (Chen et al., 2018; over codes: Razavi et al., 2019)."""
+
+from typing import final
+
+import attrs
+import torch.nn.functional as F
+from attrs import define, field, frozen
+from attrs.validators import ge, le, lt
+from torch import Generator, Tensor, nn
+
+from dvgen.blocks.conditioning import as_plane, check_context, drop_labels
+from dvgen.errors import ConfigError
+from dvgen.interfaces.codes import Codes, Level
+from dvgen.interfaces.context import Context, ContextShape
+from dvgen.interfaces.prior import AutoregressivePrior
+from dvgen_pixelsnail.attention import CausalAttention
+from dvgen_pixelsnail.block import Block, BlockCache
+from dvgen_pixelsnail.causal_conv import CausalConv
+from dvgen_pixelsnail.gate_biases import GateBiases
+from dvgen_pixelsnail.gated import GatedResidual
+
+
+@define
+class Decoding:
+    """The state of sampling: the gate biases of every place, the embedded code before (zero at the first position), the
+    caches, and the position to come.
+    """
+
+    gate_biases: list[tuple[Tensor, ...]]
+    previous: Tensor
+    codes: Tensor
+    blocks: list[BlockCache]
+    position: int = 0
+
+
+@final
+class PixelSNAIL(AutoregressivePrior):
+    """Causal convolutions for what is near, attention for all that is far, over a grid of one or two axes (one: one row).
+
+    Codes are looked up in an embedding (peers multiply one-hot codes by a matrix of all codes). There is no weight
+    normalisation and no attention dropout: the first needs initialisation from data, the second costs the fused kernel.
+    Raises ConfigError unless heads divides channels and every coarser grid can be upsampled to this one.
+    """
+
+    @frozen(kw_only=True)
+    class Config:
+        """channels: width of the stack; heads, of the attention, must divide it. blocks of residual_blocks gated layers and
+        one attention each. kernel: width of the convolutions, odd. conditioning_blocks: residual convolutions over the codes
+        of each coarser level. label_dropout: share of labels hidden in training, for guidance.
+        """
+
+        channels: int = field(default=64, validator=ge(1))
+        blocks: int = field(default=2, validator=ge(1))
+        residual_blocks: int = field(default=2, validator=ge(1))
+        kernel: int = field(default=5, validator=ge(3))
+        heads: int = field(default=4, validator=ge(1))
+        dropout: float = field(default=0.1, validator=[ge(0), lt(1)])
+        label_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
+        conditioning_blocks: int = field(default=2, validator=ge(0))
+
+        @kernel.validator
+        def _odd(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+            if value % 2 == 0:
+                raise ValueError(f"'kernel' must be odd: {value}")
+
+    def __init__(self, config: Config, *, levels: tuple[Level, ...], context: ContextShape) -> None:
+        super().__init__(levels=levels, context=context)
+        channels = config.channels
+        if channels % config.heads:
+            raise ConfigError(f"pixelsnail: heads must divide channels, got {channels} channels and {config.heads} heads")
+        self.config = config
+        self.plane = as_plane(self.level.grid)
+        self.codes = nn.Embedding(self.level.num_codes, channels)
+        self.first = CausalConv(channels, channels, config.kernel, strict=True, bias=True)
+        layers = config.blocks * config.residual_blocks
+        self.gate_biases = GateBiases(context, self.level.grid, channels, layers=layers, blocks=config.conditioning_blocks)
+        self.blocks = nn.ModuleList(
+            Block(
+                [GatedResidual(channels, config.kernel, config.dropout) for _ in range(config.residual_blocks)],
+                CausalAttention(channels, config.heads, self.plane),
+                channels,
+            )
+            for _ in range(config.blocks)
+        )
+        self.head = nn.Linear(channels, self.level.num_codes)
+
+    @classmethod
+    def tiny(cls) -> Config:
+        return cls.Config(channels=8, residual_blocks=1, kernel=3, heads=2)
+
+    @classmethod
+    def scaled(cls, config: Config, width: float) -> Config:
+        """`channels` times `width`, to the nearest multiple of `heads`."""
+        return attrs.evolve(config, channels=max(1, round(config.channels * width / config.heads)) * config.heads)
+
+    def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
+        return super().loss(codes, drop_labels(context, self.config.label_dropout, noise), noise)
+
+    def logits(self, codes: Tensor, context: Context) -> Tensor:
+        check_context(context, self.context, codes.shape[0])
+        embedded = self.codes(codes.reshape(-1, *self.plane))
+        x = self.first(embedded)
+        for block, gate_biases in zip(self.blocks, self._by_block(context), strict=True):
+            x = block(x, embedded, gate_biases)
+        return self.head(F.elu(x)).reshape(*codes.shape, -1)
+
+    def start(self, context: Context) -> Decoding:
+        check_context(context, self.context, context.batch)
+        size = (context.batch, *self.plane)
+        blocks = [block.cache(*size) for block in self.blocks]  # type: ignore[operator]
+        gate_biases = [tuple(bias.expand(*size, -1) for bias in biases) for biases in self._by_block(context)]
+        previous = self.codes.weight.new_zeros(context.batch, self.config.channels)
+        return Decoding(gate_biases, previous, self.first.cache(*size), blocks)
+
+    def step(self, state: Decoding, previous: Tensor | None) -> Tensor:
+        width = self.plane[1]
+        row, column = divmod(state.position, width)
+        if previous is not None:
+            state.previous = self.codes(previous)
+            self.first.write(state.codes, state.previous, *divmod(state.position - 1, width))
+        x = self.first.read(state.codes, row, column)
+        for block, biases, cache in zip(self.blocks, state.gate_biases, state.blocks, strict=True):
+            here = [bias[:, row, column] for bias in biases]
+            x = block.step(x, state.previous, here, cache, (state.position, row, column))  # type: ignore[operator]
+        state.position += 1
+        return self.head(F.elu(x))
+
+    def _by_block(self, context: Context) -> list[tuple[Tensor, ...]]:
+        """The gate biases of each block's layers."""
+        biases = self.gate_biases(context)
+        count = self.config.residual_blocks
+        return [biases[start : start + count] for start in range(0, len(biases), count)]

@@ -1,0 +1,160 @@
+"""What is particular to PixelSNAIL: its causal convolutions, its strict attention, its reach, the cost of one step."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Generator, Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dvgen.config import structure
+from dvgen.errors import ConfigError
+from dvgen.interfaces.codes import Level
+from dvgen.interfaces.context import Context, ContextShape
+from dvgen_pixelsnail.attention import CausalAttention, background
+from dvgen_pixelsnail.causal_conv import CausalConv
+from dvgen_pixelsnail.prior import PixelSNAIL
+
+
+def build(config: PixelSNAIL.Config, grid: tuple[int, ...], num_codes: int = 5) -> PixelSNAIL:
+    """A PixelSNAIL in float64 without context."""
+    torch.manual_seed(0)
+    prior = PixelSNAIL(config, levels=(Level("level", grid, num_codes),), context=ContextShape())
+    return prior.double().eval()
+
+
+def convolved(conv: CausalConv, x: Tensor, strict: bool) -> Tensor:
+    """The convolution by its definition: tap by tap, the taps in raster order, nothing beyond the border."""
+    _, height, width, _ = x.shape
+    margin = conv.kernel // 2
+    offsets = [(r, c) for r in range(-margin, 1) for c in range(-margin, margin + 1)]
+    seen = [(r, c) for r, c in offsets if r < 0 or c < 0 or (c == 0 and not strict)]
+    assert len(seen) == conv.weight.shape[0]
+    out = torch.zeros(*x.shape[:3], conv.weight.shape[2], dtype=x.dtype)
+    for i, j, (tap, (r, c)) in itertools.product(range(height), range(width), list(enumerate(seen))):
+        if 0 <= i + r < height and 0 <= j + c < width:
+            out[:, i, j] += x[:, i + r, j + c] @ conv.weight[tap]
+    return out if conv.bias is None else out + conv.bias
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "with itself"])
+@pytest.mark.parametrize("grid", [(4, 6), (1, 5), (5, 1)], ids=str)
+def test_a_causal_convolution_equals_its_definition(kernel: int, strict: bool, grid: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = CausalConv(3, 4, kernel, strict=strict, bias=strict).double()
+    x = torch.randn(2, *grid, 3, dtype=torch.float64)
+    expected = convolved(conv, x, strict)
+    torch.testing.assert_close(conv(x), expected, rtol=0, atol=1e-12)
+    cache = conv.cache(2, *grid)
+    for row, column in itertools.product(*map(range, grid)):
+        if not strict:
+            conv.write(cache, x[:, row, column], row, column)
+        torch.testing.assert_close(conv.read(cache, row, column), expected[:, row, column], rtol=0, atol=1e-12)
+        if strict:
+            conv.write(cache, x[:, row, column], row, column)
+
+
+def test_attention_equals_its_definition_and_the_first_position_gets_nothing() -> None:
+    torch.manual_seed(0)
+    attention = CausalAttention(6, 2, (2, 3)).double()
+    stack, codes = torch.randn(2, 2, 6, 6, dtype=torch.float64)
+    places = attention.background
+    query = attention.query(stack) + attention.query_place(places)
+    memory = attention.memory(torch.cat([stack, codes], dim=-1)) + attention.memory_place(places)
+    keys, values = memory.split(6, dim=-1)
+    expected = torch.zeros(2, 6, 6, dtype=torch.float64)
+    for i, head in itertools.product(range(1, 6), range(2)):
+        own = slice(3 * head, 3 * head + 3)
+        scores = torch.einsum("be,bje->bj", query[:, i, own], keys[:, :i, own]) / 3**0.5
+        expected[:, i, own] = torch.einsum("bj,bje->be", scores.softmax(-1), values[:, :i, own])
+    attended = attention(stack, codes)
+    torch.testing.assert_close(attended, expected, rtol=0, atol=1e-12)
+    assert not attended[:, 0].any()
+
+
+def test_background_coordinates_are_the_published_ones() -> None:
+    """(i - H/2) / H and (j - W/2) / W, in raster order."""
+    expected = [[(i - 2) / 4, (j - 1.5) / 3] for i in range(4) for j in range(3)]
+    assert torch.equal(background(4, 3), torch.tensor(expected))
+
+
+def test_every_position_sees_every_code_before_it_far_beyond_the_convolutions() -> None:
+    """One block of kernel 3 reaches 5 columns and rows; attention must carry the rest, to the upper right as well."""
+    prior = build(PixelSNAIL.Config(channels=8, blocks=1, residual_blocks=1, kernel=3, heads=2), (12, 12))
+    codes = torch.randint(0, 5, (1, 12, 12), generator=Generator().manual_seed(0))
+    with torch.no_grad():
+        before = prior.logits(codes, Context(1)).flatten(1, 2)
+        for place in [0, 11, 60, 71, 130, 142]:
+            edited = codes.flatten(1).clone()
+            edited[:, place] = (edited[:, place] + 1) % 5
+            moved = (prior.logits(edited.unflatten(1, (12, 12)), Context(1)).flatten(1, 2) != before).any(-1)[0]
+            assert moved.tolist() == [False] * (place + 1) + [True] * (143 - place)
+
+
+def test_the_convolutions_alone_look_to_the_upper_right() -> None:
+    """With attention silenced: three convolutions of kernel 3 reach three rows down, and a column to the left with each."""
+    prior = build(PixelSNAIL.Config(channels=8, blocks=1, residual_blocks=1, kernel=3, heads=2), (5, 5))
+    with torch.no_grad():
+        prior.blocks[0].merge.weight.zero_()
+        codes = torch.zeros(1, 5, 5, dtype=torch.int64)
+        edited = codes.clone()
+        edited[0, 0, 4] = 1
+        moved = (prior.logits(codes, Context(1)) != prior.logits(edited, Context(1))).any(-1)[0]
+    assert moved.int().tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]]
+
+
+def test_a_line_is_a_grid_of_one_row() -> None:
+    line, row = (build(PixelSNAIL.tiny(), grid) for grid in ((6,), (1, 6)))
+    row.load_state_dict(line.state_dict())
+    codes = torch.randint(0, 5, (3, 6), generator=Generator().manual_seed(0))
+    assert torch.equal(line.logits(codes, Context(3)), row.logits(codes.unsqueeze(1), Context(3)).squeeze(1))
+
+
+def test_one_step_costs_the_same_on_any_grid() -> None:
+    """Without caches a step on 16x16 would cost sixteen times one on 4x4; only attention may grow."""
+    costs = []
+    for side in (4, 16):
+        prior = build(PixelSNAIL.Config(channels=8, heads=2), (side, side))
+        state = prior.start(Context(2))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            prior.step(state, None)
+            prior.step(state, torch.zeros(2, dtype=torch.int64))
+        costs.append(counter.get_total_flops())
+    assert costs[0] == costs[1] > 0
+
+
+def test_the_caches_are_allocated_once() -> None:
+    prior = build(PixelSNAIL.tiny(), (4, 4))
+    state = prior.start(Context(2))
+
+    def places() -> list[int]:
+        tensors = [state.codes]
+        for block in state.blocks:
+            tensors += [block.attention.keys, *(tensor for layer in block.layers for tensor in layer)]
+        return [tensor.data_ptr() for tensor in tensors]
+
+    before = places()
+    with torch.no_grad():
+        prior.step(state, None)
+        prior.step(state, torch.zeros(2, dtype=torch.int64))
+    assert places() == before
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'kernel' must be odd: 4"):
+        structure({"kernel": 4}, PixelSNAIL.Config, "prior")
+    with pytest.raises(ConfigError, match="10 channels and 4 heads"):
+        build(PixelSNAIL.Config(channels=10), (4, 4))
+    with pytest.raises(ConfigError, match="one or two axes"):
+        build(PixelSNAIL.tiny(), (2, 2, 2))
+    with pytest.raises(ConfigError, match="'top' of grid"):
+        PixelSNAIL(PixelSNAIL.tiny(), levels=(Level("level", (4, 4), 5),), context=ContextShape((Level("top", (8, 8), 5),)))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    prior = build(PixelSNAIL.Config(channels=8, heads=2, dropout=0.5), (3, 3))
+    codes = torch.zeros(1, 3, 3, dtype=torch.int64)
+    assert torch.equal(prior.logits(codes, Context(1)), prior.logits(codes, Context(1)))
+    prior.train()
+    assert not torch.equal(prior.logits(codes, Context(1)), prior.logits(codes, Context(1)))

@@ -1,0 +1,133 @@
+"""Likelihoods are sums over every position, in float64, and never below the entropy of the truth."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dvgen.errors import IncomparableError, IntegrityError, NonFiniteError, ShapeError
+from dvgen.evaluation.measurement import difference
+from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
+from dvgen.interfaces.codes import Codes, Level
+
+LEVELS = (Level("top", (2, 2), 4), Level("bottom", (4, 4), 8))
+
+
+def draw(n: int, num_codes: tuple[int, ...] = (4, 8), seed: int = 0) -> Codes:
+    generator = torch.Generator().manual_seed(seed)
+    grids = zip(LEVELS, num_codes, strict=True)
+    return tuple(torch.randint(k, (n, *level.grid), generator=generator) for level, k in grids)
+
+
+def uniform(codes: Codes, labels: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(torch.full(code.shape, -math.log(level.num_codes)) for code, level in zip(codes, LEVELS, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 100])
+def test_a_uniform_prior_costs_the_logarithm_of_the_codes_at_every_position(batch: int) -> None:
+    nats = per_image_nats(uniform, draw(7), None, batch)
+    assert nats.dtype == np.float64
+    np.testing.assert_allclose(nats, [[4 * math.log(4)] * 7, [16 * math.log(8)] * 7], rtol=1e-6)
+
+
+def test_each_image_keeps_its_own_value_and_its_own_label() -> None:
+    codes, labels = draw(10), torch.arange(10)
+
+    def labelled(part: Codes, label: Tensor | None) -> tuple[Tensor, ...]:
+        assert label is not None
+        return tuple(-label.reshape(-1, *[1] * (code.ndim - 1)) * (code + 1.0) for code in part)
+
+    expected = [[i * float((code[i] + 1).sum()) for i in range(10)] for code in codes]
+    np.testing.assert_allclose(per_image_nats(labelled, codes, labels, 4), expected)
+
+
+def test_many_small_terms_are_added_in_float64() -> None:
+    """In float32 ten million times 0.1 drifts; the sum must be that of the float32 terms."""
+    code = torch.zeros(1, 1_000_000, dtype=torch.int64)
+    nats = per_image_nats(lambda codes, labels: (torch.full(code.shape, -0.1),), (code,), None, 1)
+    assert nats[0, 0] == pytest.approx(1_000_000 * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_terms_that_cannot_be_log_probabilities_are_refused() -> None:
+    codes = draw(5)
+
+    def at_three(value: float) -> tuple[Tensor, ...]:
+        terms = uniform(codes, None)
+        terms[1][3, 0, 0] = value
+        return terms
+
+    for value in (math.nan, -math.inf):
+        with pytest.raises(NonFiniteError, match="image 3, level 1"):
+            per_image_nats(lambda part, labels, value=value: at_three(value), codes, None, 5)
+    with pytest.raises(IntegrityError, match=r"level 1.*above 1"):
+        per_image_nats(lambda part, labels: at_three(0.5), codes, None, 5)
+    with pytest.raises(ShapeError, match="one log-probability a code"):
+        per_image_nats(lambda part, labels: uniform(part, None)[:1], codes, None, 5)
+    with pytest.raises(ShapeError, match="one log-probability a code"):
+        per_image_nats(lambda part, labels: tuple(t.sum(-1) for t in uniform(part, None)), codes, None, 5)
+
+
+def test_the_entropy_of_code_maps_is_that_of_a_count_by_hand() -> None:
+    codes = draw(200, num_codes=(1, 2))
+    codes = (codes[0], codes[1].clone())
+    codes[1][:, 1:] = 0  # four bits an image are left, so that maps repeat
+    codes[0][:, 0, 0] = torch.arange(200) % 3
+    labels = torch.arange(200) % 2
+
+    def entropy(keys: list[tuple[int, ...]]) -> float:
+        return -sum(c / len(keys) * math.log(c / len(keys)) for c in Counter(keys).values())
+
+    maps = [(*codes[0][i].flatten().tolist(), *codes[1][i].flatten().tolist()) for i in range(200)]
+    joint = [(*m, int(label)) for m, label in zip(maps, labels, strict=True)]
+    assert code_map_entropy(codes) == pytest.approx(entropy(maps), abs=1e-12)
+    assert 0 < entropy(maps) < math.log(200)
+    conditional = entropy(joint) - entropy([(int(label),) for label in labels])
+    assert code_map_entropy(codes, labels) == pytest.approx(conditional, abs=1e-12)
+
+
+def test_two_levels_that_differ_only_together_are_different_maps() -> None:
+    top = torch.tensor([[0], [0], [1], [1]])
+    bottom = torch.tensor([[0], [1], [0], [1]])
+    assert code_map_entropy((top, bottom)) == pytest.approx(math.log(4))
+    assert code_map_entropy((top,)) == pytest.approx(math.log(2))
+    assert code_map_entropy((top, bottom), top[:, 0]) == pytest.approx(math.log(2))
+
+
+def test_the_truth_has_no_excess_and_a_leak_is_refused() -> None:
+    code = torch.tensor([[0], [0], [1], [2]])
+    entropy = code_map_entropy((code,))
+    truth = torch.tensor([0.5, 0.25, 0.25]).log()
+    nats = per_image_nats(lambda codes, labels: (truth[codes[0]],), (code,), None, 2)
+    excess = excess_nats(float(nats.mean()), entropy)
+    assert excess == pytest.approx(0, abs=1e-6)
+    check_floor(excess, entropy, "truth")
+    check_floor(-0.9e-4 * entropy, entropy, "rounding")
+    with pytest.raises(IntegrityError, match=r"below the exact entropy.*the prior sees what it should predict") as caught:
+        check_floor(-0.01 * entropy, entropy, "leak")
+    assert caught.value.exit_code == 4
+    check_floor(-0.9e-6, 0.0, "one map")
+    with pytest.raises(IntegrityError, match="leak"):
+        check_floor(-1e-5, 0.0, "leak")
+
+
+def test_units_are_those_of_the_uniform_prior() -> None:
+    protocol = LikelihoodProtocol(codes="3f9a", split="test")
+    found = likelihoods(per_image_nats(uniform, draw(5), None, 5), LEVELS, protocol)
+    bits = 4 * 2 + 16 * 3
+    assert [m.key.unit for m in found] == ["nats/code", "bits/code", "bits/image", "nats/code", "nats/code"]
+    expected = [bits * math.log(2) / 20, bits / 20, bits, math.log(4), math.log(8)]
+    assert [m.value for m in found] == pytest.approx(expected, rel=1e-6)
+    assert [dict(m.key.protocol)["level"] for m in found] == ["all", "all", "all", "top", "bottom"]
+    assert all(m.n == 5 and m.interval is not None for m in found)
+    assert len(likelihoods(np.ones((1, 5)), LEVELS[:1], protocol)) == 3
+
+
+@pytest.mark.parametrize("other", [{"codes": "b"}, {"split": "train"}, {"conditioning": "labels"}, {"exact": False}])
+def test_likelihoods_of_other_codes_splits_conditioning_or_kind_are_incomparable(other: dict[str, object]) -> None:
+    given = {"codes": "a", "split": "test", "conditioning": "none", "exact": True}
+    one, two = (likelihoods(np.ones((1, 3)), LEVELS[:1], LikelihoodProtocol(**table))[0] for table in (given, given | other))
+    with pytest.raises(IncomparableError):
+        difference(one, two)

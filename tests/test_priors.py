@@ -1,0 +1,376 @@
+"""The rules that every registered prior keeps, on shrunken models in float64, by enumeration and by brute force."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Generator, Tensor
+
+from dvgen.discovery import discover
+from dvgen.errors import ConfigError, ShapeError
+from dvgen.interfaces.codes import MASKED, Level
+from dvgen.interfaces.context import UNCONDITIONAL, Context, ContextShape
+from dvgen.interfaces.prior import AutoregressivePrior, Prior, Sampling
+
+PRIORS = discover().registry.names("prior")
+CODES, COARSE_CODES, CLASSES = 3, 4, 3
+GRIDS = [(2, 2), (1, 4), (5,)]
+LARGER = [(4, 4), (3, 5), (6,), (1, 1)]
+COARSER = {(2, 2): (1, 2), (1, 4): (1, 4), (5,): (2,), (4, 4): (2, 2), (3, 5): (2, 2), (6,): (3,), (1, 1): (1, 1)}
+
+
+@pytest.fixture(params=PRIORS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a registered prior."""
+    return str(request.param)
+
+
+def build(name: str, grid: tuple[int, ...], *, conditional: bool, seed: int = 0, num_codes: int = CODES) -> Prior:
+    """A tiny prior in float64 with weights so large that every path matters; conditional: with labels and a coarser level."""
+    cls = discover().registry.load("prior", name)
+    coarser = (Level("coarser", COARSER[grid], COARSE_CODES),) if conditional else ()
+    torch.manual_seed(seed)
+    shape = ContextShape(coarser, CLASSES if conditional else 0)
+    prior: Prior = cls(cls.tiny(), levels=(Level("level", grid, num_codes),), context=shape).double().eval()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.4)
+    return prior
+
+
+def contexts(prior: Prior, batch: int, seed: int = 0) -> Context:
+    """A random context for each of `batch` samples."""
+    generator = Generator().manual_seed(seed)
+    shape: ContextShape = prior.context  # type: ignore[assignment]
+    coarser = tuple(torch.randint(0, c.num_codes, (batch, *c.grid), generator=generator) for c in shape.coarser)
+    labels = torch.randint(0, shape.num_classes, (batch,), generator=generator) if shape.num_classes else None
+    return Context(batch, coarser, labels)
+
+
+def repeated(context: Context, batch: int) -> Context:
+    """The first sample's context, `batch` times."""
+    coarser = tuple(code[:1].expand(batch, *code.shape[1:]) for code in context.coarser)
+    return Context(batch, coarser, None if context.labels is None else context.labels[:1].expand(batch))
+
+
+def some_codes(prior: Prior, batch: int, seed: int = 0) -> Tensor:
+    """Random codes of the prior's level."""
+    level = prior.levels[0]
+    return torch.randint(0, level.num_codes, (batch, *level.grid), generator=Generator().manual_seed(seed))
+
+
+def every_code(level: Level) -> Tensor:
+    """All code maps of a level."""
+    return torch.tensor(list(itertools.product(range(level.num_codes), repeat=level.length))).unflatten(1, level.grid)
+
+
+def generators(count: int, first: int = 0) -> list[Generator]:
+    """One generator a sample."""
+    return [Generator().manual_seed(seed) for seed in range(first, first + count)]
+
+
+def log_probability(prior: Prior, codes: Tensor, context: Context) -> Tensor:
+    """Log-probability of each map, (b,)."""
+    with torch.no_grad():
+        return prior((codes,), context)[0].flatten(1).sum(dim=1)
+
+
+def autoregressive(prior: Prior) -> AutoregressivePrior:
+    """The prior, or skip: the test is about the order of codes."""
+    if not isinstance(prior, AutoregressivePrior):
+        pytest.skip("not autoregressive")
+    return prior
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("conditional", [False, True], ids=["alone", "conditional"])
+def test_probabilities_of_all_maps_sum_to_one(name: str, grid: tuple[int, ...], conditional: bool) -> None:
+    prior = build(name, grid, conditional=conditional)
+    codes = every_code(prior.levels[0])
+    total = log_probability(prior, codes, repeated(contexts(prior, 1), len(codes))).exp().sum()
+    assert total.dtype == torch.float64
+    assert float(total) == pytest.approx(1.0, abs=1e-12) if prior.exact else float(total) <= 1 + 1e-12
+
+
+def test_maps_sum_to_one_without_a_label(name: str) -> None:
+    prior = build(name, (2, 2), conditional=True)
+    codes = every_code(prior.levels[0])
+    context = repeated(contexts(prior, 1), len(codes)).unconditional()
+    assert float(log_probability(prior, codes, context).exp().sum()) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("grid", LARGER, ids=str)
+def test_a_code_changes_nothing_up_to_itself_and_something_after(name: str, grid: tuple[int, ...]) -> None:
+    """Causality by edit, bit for bit; and no dead input: every code but the last is seen by the very next position."""
+    prior = autoregressive(build(name, grid, conditional=True))
+    codes, context = some_codes(prior, 4), contexts(prior, 4)
+    with torch.no_grad():
+        before = prior.logits(codes, context).flatten(1, -2)
+        for j in range(prior.level.length):
+            edited = codes.flatten(1).clone()
+            edited[:, j] = (edited[:, j] + 1) % CODES
+            after = prior.logits(edited.unflatten(1, grid), context).flatten(1, -2)
+            assert torch.equal(after[:, : j + 1], before[:, : j + 1])
+            moved = (after != before).any(dim=-1)
+            assert moved[:, j + 1 :].all()
+
+
+@pytest.mark.parametrize("grid", LARGER, ids=str)
+@pytest.mark.parametrize("conditional", [False, True], ids=["alone", "conditional"])
+def test_one_position_at_a_time_equals_all_at_once(name: str, grid: tuple[int, ...], conditional: bool) -> None:
+    prior = autoregressive(build(name, grid, conditional=conditional))
+    codes, context = some_codes(prior, 5), contexts(prior, 5)
+    with torch.no_grad():
+        whole = prior.logits(codes, context).flatten(1, -2)
+        state, previous = prior.start(context), None
+        for position in range(prior.level.length):
+            stepped = prior.step(state, previous)
+            torch.testing.assert_close(stepped, whole[:, position], rtol=0, atol=1e-10)
+            previous = codes.flatten(1)[:, position]
+    assert float(whole.std()) > 0.05
+
+
+def test_one_position_at_a_time_equals_all_at_once_in_single_precision(name: str) -> None:
+    prior = autoregressive(build(name, (4, 4), conditional=True)).float()
+    codes, context = some_codes(prior, 5), contexts(prior, 5)
+    with torch.no_grad():
+        whole = prior.logits(codes, context).flatten(1, -2)
+        state, previous = prior.start(context), None
+        for position in range(prior.level.length):
+            # relative to the largest logit: the weights here are ten times those of a trained model
+            error = (prior.step(state, previous) - whole[:, position]).abs().max()
+            assert float(error) <= 1e-5 * max(1.0, float(whole.abs().max()))
+            previous = codes.flatten(1)[:, position]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(guidance=1 + 1e-13)], ids=["plain", "guidance of one"])
+def test_samples_are_as_frequent_as_their_probability(name: str, sampling: Sampling) -> None:
+    """Chi-square over all maps. Guidance of (almost) one takes the guided path and must equal no guidance."""
+    prior = build(name, (2, 2), conditional=True)
+    if not prior.exact:
+        pytest.skip("the probability is a bound")
+    count, codes = 6000, every_code(prior.levels[0])
+    context = repeated(contexts(prior, 1), count)
+    (samples,) = prior.sample(context, sampling=sampling, generators=generators(count))
+    expected = log_probability(prior, codes, repeated(context, len(codes))).exp().numpy() * count
+    powers = CODES ** torch.arange(3, -1, -1)
+    found = torch.bincount((samples.flatten(1) * powers).sum(dim=1), minlength=len(codes)).numpy()
+    rare = expected < 5
+    bins = [np.append(values[~rare], values[rare].sum() if rare.any() else []) for values in (found, expected)]
+    assert len(bins[0]) > 10
+    assert chisquare(bins[0], bins[1] * (count / bins[1].sum())).pvalue > 1e-6
+
+
+def test_a_sample_depends_on_its_generator_and_not_on_its_batch(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True)
+    context = contexts(prior, 6)
+    (together,) = prior.sample(context, sampling=Sampling(), generators=generators(6))
+    for i in range(6):
+        alone = Context(1, tuple(c[i : i + 1] for c in context.coarser), context.labels[i : i + 1])  # type: ignore[index]
+        (sample,) = prior.sample(alone, sampling=Sampling(), generators=generators(1, first=i))
+        assert torch.equal(sample[0], together[i])
+    assert len(together.flatten(1).unique(dim=0)) > 1
+
+
+def test_samples_are_codes_of_the_level(name: str) -> None:
+    prior = build(name, (3, 5), conditional=False, num_codes=7)
+    (samples,) = prior.sample(Context(40), sampling=Sampling(temperature=3.0), generators=generators(40))
+    assert samples.shape == (40, 3, 5)
+    assert samples.dtype == torch.int64
+    assert set(samples.unique().tolist()) == set(range(7))
+
+
+def test_given_codes_are_kept_and_the_rest_is_drawn(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True)
+    context, given = contexts(prior, 8), some_codes(prior, 8, seed=5)
+    free = torch.rand(8, 4, 4, generator=Generator().manual_seed(1)) < 0.5
+    (completed,) = prior.sample(
+        context, sampling=Sampling(), generators=generators(8), given=(given.masked_fill(free, MASKED),)
+    )
+    assert torch.equal(completed[~free], given[~free])
+    assert completed.min() >= 0
+    assert (completed[free] != given[free]).any()
+
+
+def test_completing_a_sample_from_a_part_of_itself_repeats_it(name: str) -> None:
+    """Given codes condition what follows, and every free position keeps its own random number."""
+    prior = autoregressive(build(name, (4, 4), conditional=True))
+    context = contexts(prior, 8)
+    (sample,) = prior.sample(context, sampling=Sampling(), generators=generators(8))
+    part = sample.masked_fill(torch.rand(8, 4, 4, generator=Generator().manual_seed(1)) < 0.5, MASKED)
+    (again,) = prior.sample(context, sampling=Sampling(), generators=generators(8), given=(part,))
+    assert torch.equal(again, sample)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(temperature=1e-9)], ids=str)
+def test_the_narrowest_sampling_is_greedy(name: str, sampling: Sampling) -> None:
+    prior = autoregressive(build(name, (3, 5), conditional=True))
+    context = contexts(prior, 6)
+    greedy = torch.zeros(6, 15, dtype=torch.int64)
+    for position in range(15):
+        with torch.no_grad():
+            greedy[:, position] = prior.logits(greedy.unflatten(1, (3, 5)), context).flatten(1, -2)[:, position].argmax(-1)
+    (samples,) = prior.sample(context, sampling=sampling, generators=generators(6))
+    assert torch.equal(samples.flatten(1), greedy)
+
+
+def test_guidance_extrapolates_from_the_logits_without_a_label(name: str) -> None:
+    prior = autoregressive(build(name, (3, 5), conditional=True))
+    context = contexts(prior, 6)
+    (samples,) = prior.sample(context, sampling=Sampling(guidance=2.5, top_k=1), generators=generators(6))
+    with torch.no_grad():
+        labelled = prior.logits(samples, context)
+        unlabelled = prior.logits(samples, context.unconditional())
+    assert torch.equal((2.5 * labelled - 1.5 * unlabelled).argmax(-1), samples)
+    (blind,) = prior.sample(context, sampling=Sampling(guidance=0.0), generators=generators(6))
+    (without,) = prior.sample(context.unconditional(), sampling=Sampling(), generators=generators(6))
+    assert torch.equal(blind, without)
+
+
+def test_a_masked_code_costs_nothing(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True)
+    codes, context = some_codes(prior, 4), contexts(prior, 4)
+    masked = torch.rand(4, 4, 4, generator=Generator().manual_seed(1)) < 0.4
+    with torch.no_grad():
+        (terms,) = prior((codes.masked_fill(masked, MASKED),), context)
+    assert (terms[masked] == 0).all()
+    assert (terms[~masked] < 0).all()
+
+
+def test_a_sample_costs_the_same_in_any_batch(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True)
+    codes, context = some_codes(prior, 5), contexts(prior, 5)
+    with torch.no_grad():
+        (together,) = prior((codes,), context)
+        for i in range(5):
+            alone = Context(1, tuple(c[i : i + 1] for c in context.coarser), context.labels[i : i + 1])  # type: ignore[index]
+            torch.testing.assert_close(prior((codes[i : i + 1],), alone)[0][0], together[i], rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("grid", LARGER, ids=str)
+def test_labels_and_coarser_codes_are_looked_at(name: str, grid: tuple[int, ...]) -> None:
+    """No dead context: every label, no label, and every coarser code, a masked one too, change the probability."""
+    prior = build(name, grid, conditional=True)
+    codes, context = some_codes(prior, 1), contexts(prior, 1)
+    labelled = [context._replace(labels=torch.tensor([label])) for label in (UNCONDITIONAL, *range(CLASSES))]
+    coarse = context.coarser[0].flatten()
+    changed = []
+    for place, value in itertools.product(range(len(coarse)), (MASKED, *range(COARSE_CODES))):
+        edited = coarse.clone()
+        edited[place] = value
+        if value != coarse[place]:
+            changed.append(context._replace(coarser=(edited.unflatten(0, (1, *COARSER[grid])),)))
+    for family in (labelled, [context, *changed]):
+        values = [float(log_probability(prior, codes, c)) for c in family]
+        assert len({round(v, 9) for v in values}) == len(values)
+
+
+def test_a_state_dict_is_all_there_is(name: str) -> None:
+    prior, other = (build(name, (4, 4), conditional=True, seed=seed) for seed in (0, 1))
+    codes, context = some_codes(prior, 3), contexts(prior, 3)
+    assert not torch.equal(log_probability(prior, codes, context), log_probability(other, codes, context))
+    other.load_state_dict(prior.state_dict())
+    assert torch.equal(log_probability(prior, codes, context), log_probability(other, codes, context))
+
+
+def test_loss_is_minus_the_mean_of_forward_over_codes_that_are_not_masked(name: str) -> None:
+    prior = autoregressive(build(name, (4, 4), conditional=True))
+    codes, context = some_codes(prior, 4), contexts(prior, 4)
+    codes[:, 1] = MASKED
+    with torch.no_grad():
+        loss, (terms,) = prior.loss((codes,), context), prior((codes,), context)
+    assert float(loss) == pytest.approx(-float(terms[codes != MASKED].mean()), abs=1e-12)
+
+
+def test_label_dropout_happens_with_noise_and_only_with_noise(name: str) -> None:
+    """Noise hides some labels of a batch, the same ones for the same noise; without noise there is no randomness at all."""
+    prior = build(name, (2, 2), conditional=True)
+    codes, context = some_codes(prior, 64), contexts(prior, 64)
+    with torch.no_grad():
+        noisy = [float(prior.loss((codes,), context, Generator().manual_seed(seed))) for seed in (0, 0, 1)]
+        plain = [float(prior.loss((codes,), context)) for _ in range(2)]
+    assert noisy[0] == noisy[1] != noisy[2]
+    assert plain[0] == plain[1] not in noisy
+
+
+def test_sampling_is_evaluation_and_leaves_the_training_flags_alone(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True)
+    context = contexts(prior, 4)
+    (expected,) = prior.sample(context, sampling=Sampling(), generators=generators(4))
+    prior.train()
+    next(prior.children()).eval()
+    flags = [module.training for module in prior.modules()]
+    (sample,) = prior.sample(context, sampling=Sampling(), generators=generators(4))
+    assert torch.equal(sample, expected)
+    assert [module.training for module in prior.modules()] == flags
+    assert len(set(flags)) == 2
+
+
+def test_sampling_refuses_what_does_not_match_the_batch(name: str) -> None:
+    prior = build(name, (2, 2), conditional=False)
+    with pytest.raises(ShapeError, match="expected 3, got 2"):
+        prior.sample(Context(3), sampling=Sampling(), generators=generators(2))
+    for given in (torch.zeros(2, 4), torch.full((2, 2, 2), CODES), torch.zeros(3, 2, 2)):
+        with pytest.raises(ShapeError):
+            prior.sample(Context(2), sampling=Sampling(), generators=generators(2), given=(given.long(),))
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["alone", "conditional"])
+def test_every_parameter_is_optimised_once_and_receives_a_gradient(name: str, conditional: bool) -> None:
+    prior = build(name, (4, 4), conditional=conditional)
+    prior.loss((some_codes(prior, 16),), contexts(prior, 16)).backward()
+    dead = [key for key, p in prior.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
+    grouped = [id(parameter) for group in prior.parameter_groups() for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in prior.parameters())
+
+
+def _copies() -> Iterator[Tensor]:
+    generator = Generator().manual_seed(0)
+    while True:
+        row = torch.randint(0, 4, (32, 1, 4), generator=generator)
+        yield torch.cat([row, row], dim=1)
+
+
+def test_training_learns_to_copy(name: str) -> None:
+    """The lower row repeats the upper: log 4 nats a code by frequencies alone, half of that for who copies."""
+    cls = discover().registry.load("prior", name)
+    torch.manual_seed(0)
+    prior = cls(cls.tiny(), levels=(Level("level", (2, 4), 4),), context=ContextShape())
+    optimiser = torch.optim.Adam(prior.parameter_groups(), lr=2e-2)
+    for codes in itertools.islice(_copies(), 120):
+        optimiser.zero_grad()
+        prior.loss((codes,), Context(32), Generator().manual_seed(0)).backward()
+        optimiser.step()
+    prior.eval()
+    nats = -float(log_probability(prior, next(_copies()), Context(32)).mean()) / 8
+    assert math.log(4) / 2 - 0.05 < nats < 0.85 * math.log(4)
+
+
+def test_likelihood_is_at_least_single_precision_under_autocast(name: str) -> None:
+    prior = build(name, (4, 4), conditional=True).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        (terms,) = prior((some_codes(prior, 2),), contexts(prior, 2))
+        (samples,) = prior.sample(contexts(prior, 2), sampling=Sampling(), generators=generators(2))
+    assert terms.dtype == torch.float32
+    assert samples.shape == (2, 4, 4)
+
+
+def test_a_wider_config_has_more_parameters(name: str) -> None:
+    cls = discover().registry.load("prior", name)
+    counts = []
+    for width in (0.5, 1.0, 1.7):
+        prior = cls(cls.scaled(cls.Config(), width), levels=(Level("level", (4, 4), 8),), context=ContextShape())
+        counts.append(sum(parameter.numel() for parameter in prior.parameters()))
+    assert counts == sorted(set(counts))
+
+
+def test_several_levels_at_once_are_refused(name: str) -> None:
+    autoregressive(build(name, (2, 2), conditional=False))
+    cls = discover().registry.load("prior", name)
+    with pytest.raises(ConfigError, match="one level, got 2"):
+        cls(cls.tiny(), levels=(Level("a", (2, 2), 3), Level("b", (2, 2), 3)), context=ContextShape())
