@@ -127,3 +127,11 @@ def test_codes_out_of_range_masked_or_of_another_kind_are_refused() -> None:
                 kind.fit(bad, 2)
         with pytest.raises(ShapeError, match="int64"):
             prior.nats(good.float())
+
+
+def test_a_code_never_seen_is_unlikely_and_not_impossible() -> None:
+    """Even when every count is large, so that nothing was seen once and the estimated discount would be 0."""
+    for kind in (Unigram, LeftUp):
+        nats = kind.fit(torch.zeros(100, 4, dtype=torch.int64), 3).nats(torch.tensor([[0, 0, 0, 0], [0, 2, 0, 0]]))
+        assert np.isfinite(nats).all()
+        assert nats[1] > nats[0] + 3

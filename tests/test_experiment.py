@@ -1,4 +1,4 @@
-"""What an experiment file says: every fault at once, nothing lost on the way to JSON and back, one digest for one experiment."""
+"""What an experiment file says: every fault at once, nothing lost on the way to JSON, one digest for one experiment."""
 
 import json
 import subprocess
@@ -62,12 +62,12 @@ class Config:
 def component(interface: type) -> type:
     """A concrete class of an interface: every abstract method there, none of them used."""
 
-    def __init__(self, config, **sizes):
+    def initialise(self, config, **sizes):
         super(cls, self).__init__()
         self.config, self.sizes = config, sizes
 
     body = {name: lambda self, *arguments, **named: None for name in interface.__abstractmethods__}
-    cls = type(interface.__name__, (interface,), body | {"__init__": __init__, "Config": Config})
+    cls = type(interface.__name__, (interface,), body | {"__init__": initialise, "Config": Config})
     return cls
 
 

@@ -1,5 +1,6 @@
 """One seed, many independent streams."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_seeds_of_neighbours_are_independent():
     for bit in range(0, 63, 7):
         ones = [(value >> bit) & 1 for value in folds]
         assert abs(sum(ones) - n / 2) < 5 * math.sqrt(n) / 2
-        agree = sum(a == b for a, b in zip(ones, ones[1:], strict=False))
+        agree = sum(a == b for a, b in itertools.pairwise(ones))
         assert abs(agree - n / 2) < 5 * math.sqrt(n) / 2
 
 

@@ -1,6 +1,5 @@
 """`dvgen compare`: which parts are better, by how much, and how sure that is."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dvgen.cli.options import (
     json_option,
     pass_plugins,
     put,
+    say,
 )
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
@@ -38,26 +38,19 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
     Every component option takes a comma list; the grid is their product. A tokenizer is trained once and shared by its
     rows. The same command goes on where an interrupted one stopped.
     """
-    from rich.console import Console
-
-    from dvgen.cli.work import session_for
+    from dvgen.cli.work import print_results, session_for
     from dvgen.compare import Comparison, compare_all, expand
-    from dvgen.report.table import WIDTH, show_results
-    from dvgen.training.folder import locked
+    from dvgen.training.folder import working
 
     plugins = load()
     axes = {box: _listed(box, options[box]) for box in BOXES if options[box] is not None}
     base = experiment_table(options | dict.fromkeys(axes))
     experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
-    folder = out or Path("runs") / f"compare-{digest([e for e in experiments])[:8]}"
-    with session_for(plugins, options) as session, locked(folder, session.fabric.is_global_zero):
-        results = compare_all(session, Comparison(experiments, seeds, folder), lambda text: click.echo(text, err=True))
-    if as_json:
-        click.echo(json.dumps(results))
-        return
-    console = Console()
-    show_results(results, console if console.is_terminal else Console(width=WIDTH))
-    click.echo(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
+    folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
+    with session_for(plugins, options) as session, working(folder, session.fabric.is_global_zero):
+        results = compare_all(session, Comparison(experiments, seeds, folder), say)
+    print_results(results, as_json)
+    say(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
 
 
 def _listed(box: str, text: str) -> list[str]:

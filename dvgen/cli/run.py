@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dvgen.cli.options import experiment_options, hardware_options, json_option, one, pass_plugins
+from dvgen.cli.options import experiment_options, hardware_options, json_option, one, pass_plugins, say
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, digest, table_of
@@ -25,7 +25,7 @@ FOLDER = click.Path(path_type=Path)
 def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
-    from dvgen.training.folder import locked, write_status
+    from dvgen.training.folder import working
     from dvgen.training.pipeline import TOKENIZER, finish_run, open_data, parameters, prepare, read_run, start_run
 
     plugins = load()
@@ -37,9 +37,8 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
         raise ConfigError(f"{folder}: a run is already there; go on with --resume {folder}, or choose another --out")
     with session_for(plugins, options) as session:
         data = open_data(session, experiment)
-        with locked(folder, session.fabric.is_global_zero):
+        with working(folder, session.fabric.is_global_zero):
             start_run(session, experiment, folder, folder / TOKENIZER)
-            write_status(folder, "running", stage="tokenizer", step=0)
             prepared = prepare(session, experiment, data, folder / TOKENIZER)
             model = finish_run(session, experiment, prepared, folder)
         summary = {
@@ -62,13 +61,12 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
 @pass_plugins
 def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
     """Measure a finished run on its test split: likelihood, reconstruction, codebook use, distance of samples."""
-    from dvgen.cli.work import session_for
+    from dvgen.cli.work import print_results, session_for
     from dvgen.compare import evaluate_run
-    from dvgen.report.table import run_table
 
     with session_for(load(), options) as session:
-        results = evaluate_run(session, folder)
-    click.echo(json.dumps(results) if as_json else run_table(results))
+        results = evaluate_run(session, folder, say)
+    print_results(results, as_json)
 
 
 @click.command()

@@ -1,14 +1,17 @@
 """What the commands that compute share: opening a session, watching it, drawing samples. Imports torch."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from rich.console import Console
 from torch import Tensor
 
+from dvgen.cli.options import say
 from dvgen.config import structure
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
@@ -16,6 +19,7 @@ from dvgen.evaluation.pictures import save_grid
 from dvgen.evaluation.sampling import draw_samples
 from dvgen.interfaces.prior import Sampling
 from dvgen.report.progress import ProgressConsole
+from dvgen.report.table import WIDTH, show_results
 from dvgen.training.interrupt import stop_on_signal
 from dvgen.training.pipeline import load_run
 from dvgen.training.session import Hardware, Session, open_session
@@ -24,13 +28,22 @@ from dvgen.training.session import Hardware, Session, open_session
 @contextmanager
 def session_for(plugins: Plugins, options: Mapping[str, Any]) -> Iterator[Session]:
     """A session on the hardware asked for, shown on standard error, that stops on Ctrl-C without loss."""
-    hardware = Hardware(**{name: options[name] for name in ("accelerator", "devices", "precision", "deterministic")})
-    with stop_on_signal() as stop, ProgressConsole(Console(stderr=True)) as progress:
+    hardware = structure({name: options[name] for name in ("accelerator", "devices", "precision", "deterministic")}, Hardware)
+    with stop_on_signal(say) as stop, ProgressConsole(Console(stderr=True)) as progress:
         plugins.manager.register(progress, name="progress-console")
         try:
             yield open_session(plugins, stop, hardware)
         finally:
             plugins.manager.unregister(name="progress-console")
+
+
+def print_results(results: Mapping[str, Any], as_json: bool) -> None:
+    """Results on standard output: tables, or the document itself."""
+    if as_json:
+        click.echo(json.dumps(results))
+        return
+    console = Console()
+    show_results(results, console if console.is_terminal else Console(width=WIDTH))
 
 
 def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,8 @@ def _assess(session: Session, experiment: Experiment, group: Group, model: Any, 
 
     def fill(aside: Path) -> None:
         np.savez(aside / "per_image.npz", nats=repeat.nats)
-        np.savez(aside / "samples.npz", **{f"level_{i}": code.numpy() for i, code in enumerate(result.samples.codes)})
+        codes = {f"level_{i}": code.numpy() for i, code in enumerate(result.samples.codes)}
+        np.savez(aside / "samples.npz", **codes)  # type: ignore[arg-type]
         write_json(aside / RESULTS, repeat.to_dict())
 
     seal(folder / ASSESSMENT, fill, {"protocol": canonical(_protocol(experiment, group))})

@@ -1,18 +1,41 @@
 """Opening a data set, reading it batch by batch, and the hash that names what was read."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from dvgen.data.splits import split
+from dvgen.errors import ConfigError, DataError
 from dvgen.experiment import DataChoice, component_config, digest
 from dvgen.interfaces.data import Dataset
 from dvgen.registry import Registry
+
+ROOT = "DVGEN_DATA"
+"""The environment variable that names the folder in which data sets are looked for when no location is given."""
 
 
 def open_dataset(registry: Registry, choice: DataChoice) -> Dataset:
     """The data set that a choice names. Raises ConfigError for a fault of the choice, DataError when the data are not there."""
     cls = registry.load("dataset", choice.use)
-    return cls(component_config(registry, "dataset", choice), location=choice.location)
+    location = choice.location
+    if location is None and cls.located:
+        location = str(Path(os.environ.get(ROOT, "data")) / choice.use)
+    return cls(component_config(registry, "dataset", choice), location=location)
+
+
+def survey(registry: Registry, choice: DataChoice) -> dict[str, Any]:
+    """Whether a data set can be opened: its splits, shape, classes and skipped files, or the fault that stands against it."""
+    row: dict[str, Any] = {"name": choice.use, "location": choice.location, "fault": None}
+    row["summary"] = registry.find("dataset", choice.use).component.summary
+    try:
+        dataset = open_dataset(registry, choice)
+        row["splits"] = {name: len(indices) for name, indices in split(dataset).items()}
+    except (ConfigError, DataError) as error:
+        return row | {"fault": str(error)}
+    return row | {"shape": dataset.shape, "classes": dataset.classes, "skipped": dataset.skipped}
 
 
 def signal_batches(dataset: Dataset, indices: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -35,7 +35,7 @@ class TokenIdentity:
     data: str
     levels: tuple[Level, ...] = field(validator=min_len(1))
     num_classes: int = field(validator=ge(1))
-    splits: Mapping[str, int] = field(converter=dict, validator=min_len(1))
+    splits: Mapping[str, int] = field(validator=min_len(1))
 
     @property
     def hash(self) -> str:

@@ -75,17 +75,21 @@ class PriorAssessment(NamedTuple):
 def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
     """PSNR, the Frechet distance of reconstructions, and the use of every level's codebook, over the whole test split."""
     limit = subject.settings.samples
-    decibels, shown, features = [], [], []
+    decibels: list[Tensor] = []
+    shown: list[tuple[Tensor, Tensor]] = []
+    features: list[Tensor] = []
     for signals in subject.signals():
         moved = signals.to(subject.device)
         reconstructed = subject.tokenizer.decode(subject.tokenizer.encode(moved)).clamp(-1, 1)
         decibels.append(psnr(reconstructed, moved).cpu())
         if len(shown) * subject.settings.batch < subject.settings.grid:
             shown.append((signals, reconstructed.cpu()))
-        if sum(map(len, features)) < limit:
+        if sum(len(table) for table in features) < limit:
             features.append(feature_table(subject.features, [reconstructed.cpu()]))
     mean, interval = mean_interval(torch.cat(decibels).numpy())
-    found = {"psnr": Measurement(mean, interval, sum(map(len, decibels)), psnr_key(data_hash(subject.dataset), SPLIT))}
+    found = {
+        "psnr": Measurement(mean, interval, sum(len(batch) for batch in decibels), psnr_key(data_hash(subject.dataset), SPLIT))
+    }
     reference = feature_table(subject.features, subject.signals(limit))
     found |= _distance(subject, reference, torch.cat(features)[:limit], {"source": "reconstructions"}, "reconstruction_fd")
     for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):

@@ -14,7 +14,7 @@ from dvgen.tokenizer import Tokenizer
 
 
 class Samples(NamedTuple):
-    """codes: n samples of every level, on the CPU. signals: (n, *shape), decoded and clamped to [-1, 1]. seconds: drawing codes."""
+    """codes: n of every level, on the CPU. signals: (n, *shape), decoded, clamped to [-1, 1]. seconds: spent drawing codes."""
 
     codes: Codes
     signals: Tensor

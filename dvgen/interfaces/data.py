@@ -12,7 +12,8 @@ from dvgen.interfaces.codes import Codes, Level
 class Dataset(ABC):
     """A finite set of signals, each with a class label; `__init__(config, *, location)`.
 
-    location: what stands after the colon of `--data NAME:LOCATION` (None when nothing does).
+    location: what stands after the colon of `--data NAME:LOCATION`; without one, NAME under $DVGEN_DATA (default: ./data).
+        None for a set that is not `located`.
     Opening raises DataError when the data are not there, naming the place, what was expected and what to do.
 
     shape: (channels, *size) of every signal.
@@ -20,11 +21,13 @@ class Dataset(ABC):
     labels: (n,) int64, 0 <= label < len(classes).
     parts: the data set's own division, such as {"train": (0, 60000), "test": (60000, 70000)}: names to half-open index
         ranges. Known names are "train", "validation" and "test"; a set with only "train" is divided by dvgen.
+    located: False for a set that is made rather than read, and takes no location.
     exhaustive: True when the set holds every signal of a uniform distribution exactly once, so that entropies are exact.
     skipped: names of the files that were left out because they could not be read.
     """
 
     Config: ClassVar[type[Any]]
+    located: ClassVar[bool] = True
 
     shape: tuple[int, ...]
     classes: tuple[str, ...]

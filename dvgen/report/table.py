@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Results = Mapping[str, Any]
 WIDTH = 118
@@ -37,7 +38,7 @@ def _show_group(group: Results, console: Console) -> None:
         "samples/s",
     ]
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+        table.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=True)
     for row in sorted(group["rows"], key=lambda row: row["measurements"]["nll"]["value"]):
         table.add_row(*_row(row))
     table.add_section()
@@ -70,9 +71,7 @@ def _heading(tokenizer: Results) -> list[str]:
     entropy = tokenizer["entropy_nats_per_image"]
     if entropy is not None:
         floor = entropy / tokenizer["codes_per_image"]
-        lines.append(
-            f"  exact entropy of the codes: {floor:.4f} nats/code ({entropy / math.log(2):.2f} bits/image): no prior can do better"
-        )
+        lines.append(f"  exact entropy of the codes, the floor: {floor:.4f} nats/code, {entropy / math.log(2):.2f} bits/image")
     if tokenizer["skipped"]:
         lines.append(
             f"  {len(tokenizer['skipped'])} files could not be read and were skipped, such as {tokenizer['skipped'][0]}"
@@ -113,7 +112,8 @@ def _distance_name(group: Results) -> str:
 def _verdict(verdict: Results) -> str:
     low, high = verdict["interval"] or (math.nan, math.nan)
     one, other = verdict["pair"]
-    return f"{one} - {other}: {verdict['difference']:+.4f} nats/code [{low:+.4f}, {high:+.4f}], paired by image: {verdict['verdict']}"
+    difference = f"{verdict['difference']:+.4f} nats/code [{low:+.4f}, {high:+.4f}]"
+    return f"{one} - {other}: {difference}, paired by image: {verdict['verdict']}"
 
 
 def _count(n: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dvgen.errors import DataError, IntegrityError
+from dvgen.errors import DataError, IntegrityError, Stopped
 from dvgen.sealed import write_json
 
 STATUS, MANIFEST, CONFIG, LOCK = "run.json", "manifest.json", "config.json", "lock"
@@ -26,7 +26,8 @@ STATUS, MANIFEST, CONFIG, LOCK = "run.json", "manifest.json", "config.json", "lo
 def locked(folder: Path, chief: bool = True) -> Iterator[None]:
     """Keep every other command out of a folder; the operating system frees the lock of a process that dies.
 
-    Of several ranks of one command only the `chief` takes the lock. Raises IntegrityError when another process holds it, DataError when the folder cannot be made or written.
+    Of several ranks of one command only the `chief` takes the lock. Raises IntegrityError when another process holds it,
+    DataError when the folder cannot be made or written.
     """
     if not chief:
         yield
@@ -48,6 +49,23 @@ def locked(folder: Path, chief: bool = True) -> Iterator[None]:
         handle.write(f"{os.getpid()} on {socket.gethostname()}\n")
         handle.flush()
         yield
+
+
+@contextmanager
+def working(folder: Path, chief: bool = True) -> Iterator[None]:
+    """`locked`, with `run.json` telling how it went: running, then finished, stopped or failed."""
+    with locked(folder, chief):
+        if chief:
+            write_status(folder, "running")
+        try:
+            yield
+        except BaseException as error:
+            if chief:
+                stopped = isinstance(error, Stopped | KeyboardInterrupt)
+                write_status(folder, "stopped" if stopped else "failed", error=f"{type(error).__name__}: {error}")
+            raise
+        if chief:
+            write_status(folder, "finished")
 
 
 def write_status(folder: Path, status: str, **more: Any) -> None:

@@ -1,7 +1,7 @@
 """Stop requests: the first Ctrl-C (or SIGTERM) asks, the second one insists."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,13 +21,15 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """A request that SIGINT and SIGTERM set; a second SIGINT raises KeyboardInterrupt at once."""
+def stop_on_signal(tell: Callable[[str], None]) -> Iterator[StopRequest]:
+    """A request that SIGINT and SIGTERM set, telling the user so; a second SIGINT raises KeyboardInterrupt at once."""
     request = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not request.asked:
+            tell("stopping where nothing is lost; Ctrl-C again stops at once")
         request.asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

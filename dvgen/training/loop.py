@@ -168,16 +168,18 @@ class Loop:
                 fabric.backward(result.loss / len(parts))
             _add(pending, result.pending, 1.0)
             _add(values, {"loss": result.loss.detach(), **result.values}, 1.0 / len(parts))
-        norm = fabric.clip_gradients(self.module, self.optimizer, max_norm=training.clip, error_if_nonfinite=False)
+        norm: Tensor = fabric.clip_gradients(  # type: ignore[assignment]
+            self.module, self.optimizer, max_norm=training.clip, error_if_nonfinite=False
+        )
         if self.session.any_rank(not bool(torch.isfinite(norm) & torch.isfinite(values["loss"]))):
             raise NonFiniteError(
-                f"{stage.name}, step {self.step}: loss {float(values['loss'])}, gradient norm {float(norm)}; "  # type: ignore[arg-type]
+                f"{stage.name}, step {self.step}: loss {float(values['loss'])}, gradient norm {float(norm)}; "
                 "nothing of this step was applied; try a lower lr, or longer warmup"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
         stage.update(self._sum_over_ranks(pending))
-        return values | {"gradient_norm": norm}  # type: ignore[dict-item]
+        return values | {"gradient_norm": norm}
 
     def _sum_over_ranks(self, pending: dict[str, Tensor]) -> dict[str, Tensor]:
         """One all-reduce for all statistics."""

@@ -48,6 +48,7 @@ class Shapes(Dataset):
         positions: int = field(default=len(CORNERS), validator=[ge(1), le(len(CORNERS))])
 
     exhaustive = True
+    located = False
 
     def __init__(self, config: Any, *, location: str | None) -> None:
         if location is not None:
