@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -12,7 +11,7 @@ from attrs.validators import deep_iterable, ge, gt, in_, min_len
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvgen.config import canonical, override, read_toml, structure, unstructure
+from dvgen.config import canonical, structure, unstructure
 from dvgen.errors import ConfigError
 
 

@@ -1,18 +1,10 @@
 """`--set` changes one place of a table, or says why it cannot; and how a config file is read."""
 
-import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from attrs import Factory, field, frozen
-from attrs.validators import deep_iterable, ge, gt, in_, min_len
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dvgen.config import canonical, override, read_toml, structure, unstructure
+from dvgen.config import override, read_toml
 from dvgen.errors import ConfigError
 
 
@@ -68,9 +60,9 @@ def test_set_changes_one_place_and_no_other(assignment, path, value):
     ("assignment", "reason"),
     [
         ("seed", "expected PATH=VALUE, such as prior.layers=8"),
-        ("=3", "expected PATH=VALUE"),
-        ("a..b=3", "expected PATH=VALUE"),
-        (".a=3", "expected PATH=VALUE"),
+        ("=3", "expected PATH=VALUE, such as prior.layers=8"),
+        ("a..b=3", "expected PATH=VALUE, such as prior.layers=8"),
+        (".a=3", "expected PATH=VALUE, such as prior.layers=8"),
         ("seed.x=1", "'x' follows 0, which is not a table"),
         ("seed.x.y=1", "'x' follows 0, which is not a table"),
         ("data.use.x=1", "'x' follows 'shapes', which is not a table"),
@@ -85,8 +77,7 @@ def test_a_set_that_leads_nowhere_says_why(assignment, reason):
     table = {"seed": 0, "data": {"use": "shapes"}, "loss": [{"use": "mse"}, {"use": "l1"}], "none": []}
     with pytest.raises(ConfigError) as caught:
         override(table, assignment)
-    assert str(caught.value) == f"--set {assignment!r}: {reason}" or reason == "expected PATH=VALUE"
-    assert reason in str(caught.value)
+    assert str(caught.value) == f"--set {assignment!r}: {reason}"
 
 
 def test_a_toml_file_is_read(tmp_path):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dvgen.code_model import CodeModel
 from dvgen.data.loading import data_hash, signal_batches
+from dvgen.data.order import permutation
 from dvgen.data.splits import SPLITS
 from dvgen.data.token_cache import TokenCache
 from dvgen.evaluation.baselines import LeftUp, Unigram
@@ -26,6 +27,7 @@ from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.interfaces.prior import Sampling
+from dvgen.seeding import fold
 from dvgen.tokenizer import Tokenizer
 
 SPLIT = "test"
@@ -48,9 +50,11 @@ class Subject:
         """Where the tokenizer is."""
         return next(self.tokenizer.parameters()).device
 
-    def signals(self, limit: int | None = None) -> Iterator[Tensor]:
-        """Batches of the test split's signals, at most `limit` in all."""
-        for signals, _ in signal_batches(self.dataset, self.splits[SPLIT][:limit], self.settings.batch):
+    def signals(self) -> Iterator[Tensor]:
+        """Batches of the test split's signals, in one fixed shuffled order, so that any first part is a fair sample."""
+        indices = self.splits[SPLIT]
+        shuffled = indices[permutation(len(indices), fold(0, "assessment"))]
+        for signals, _ in signal_batches(self.dataset, shuffled, self.settings.batch):
             yield signals
 
 
@@ -75,28 +79,26 @@ class PriorAssessment(NamedTuple):
 def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
     """PSNR, the Frechet distance of reconstructions, and the use of every level's codebook, over the whole test split."""
     limit = subject.settings.samples
+    grid = subject.settings.grid
     decibels: list[Tensor] = []
-    shown: list[tuple[Tensor, Tensor]] = []
-    features: list[Tensor] = []
+    seen = 0
+    kept: list[tuple[Tensor, Tensor]] = []
     for signals in subject.signals():
         moved = signals.to(subject.device)
         reconstructed = subject.tokenizer.decode(subject.tokenizer.encode(moved)).clamp(-1, 1)
         decibels.append(psnr(reconstructed, moved).cpu())
-        if len(shown) * subject.settings.batch < subject.settings.grid:
-            shown.append((signals, reconstructed.cpu()))
-        if sum(len(table) for table in features) < limit:
-            features.append(feature_table(subject.features, [reconstructed.cpu()]))
+        if seen < max(limit, grid):
+            kept.append((signals, reconstructed.cpu()))
+        seen += len(signals)
+    originals, decoded = (torch.cat(side) for side in zip(*kept, strict=True))
     mean, interval = mean_interval(torch.cat(decibels).numpy())
-    found = {
-        "psnr": Measurement(mean, interval, sum(len(batch) for batch in decibels), psnr_key(data_hash(subject.dataset), SPLIT))
-    }
-    reference = feature_table(subject.features, subject.signals(limit))
-    found |= _distance(subject, reference, torch.cat(features)[:limit], {"source": "reconstructions"}, "reconstruction_fd")
+    found = {"psnr": Measurement(mean, interval, seen, psnr_key(data_hash(subject.dataset), SPLIT))}
+    reference, features = (_features(subject, side[:limit]) for side in (originals, decoded))
+    found |= _distance(subject, reference, features, {"source": "reconstructions"}, "reconstruction_fd")
     for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):
         use = CodebookUse.of(level.name, counts(code, level.num_codes)).measurements(subject.cache.identity.hash, SPLIT)
         found |= {f"usage/{level.name}": use[0], f"perplexity/{level.name}": use[1]}
-    originals, reconstructed = (torch.cat(side)[: subject.settings.grid] for side in zip(*shown, strict=True))
-    return TokenizerAssessment(found, reference, originals, reconstructed)
+    return TokenizerAssessment(found, reference, originals[:grid], decoded[:grid])
 
 
 @torch.no_grad()
@@ -123,7 +125,7 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     samples = draw_samples(
         model, subject.tokenizer, subject.settings.samples, labels=drawn, sampling=Sampling(), seed=seed, batch=batch
     )
-    table = feature_table(subject.features, samples.signals.split(batch))
+    table = _features(subject, samples.signals)
     found |= _distance(
         subject, reference, table, {"source": "samples", "temperature": "1.0", "top_k": "all", "top_p": "1.0"}, "fd"
     )
@@ -168,6 +170,10 @@ def _excess(subject: Subject, nats: Mapping[str, Floats], protocol: LikelihoodPr
     check_floor(excess, entropy, "a prior")
     length = sum(level.length for level in subject.cache.levels)
     return Measurement(excess / length, None, len(images), evolve(protocol, split="all").key("nats/code", metric="excess"))
+
+
+def _features(subject: Subject, signals: Tensor) -> Tensor:
+    return feature_table(subject.features, signals.split(subject.settings.batch))
 
 
 def _distance(subject: Subject, reference: Tensor, table: Tensor, sampler: dict[str, str], name: str) -> dict[str, Measurement]:

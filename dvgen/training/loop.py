@@ -96,8 +96,9 @@ class Loop:
         record = Run(
             folder=self.plan.folder, stage=self.stage.name, name=self.plan.folder.name, step=self.step, config=self.plan.config
         )
-        self.session.broadcast("dvgen_run_started", run=record)
+        self.plan.folder.mkdir(parents=True, exist_ok=True)
         self._status("running")
+        self.session.broadcast("dvgen_run_started", run=record)
         try:
             return self._train(record)
         except Stopped:

@@ -14,6 +14,9 @@ from dvgen.blocks.rows import Rows, to_rows
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 
+SHARPNESS = 10.0
+"""How certain a new quantizer is of its codes, against noise of variance 1.6: at 1 it hardly sees its features."""
+
 
 @final
 class GumbelQuantizer(Quantizer):
@@ -40,7 +43,7 @@ class GumbelQuantizer(Quantizer):
         temperature_start: float = field(default=1.0, validator=gt(0))
         temperature_end: float = field(default=1 / 16, validator=gt(0))
         temperature_steps: int = field(default=500, validator=ge(1))
-        kl: float = field(default=1e-4, validator=ge(0))
+        kl: float = field(default=3e-3, validator=ge(0))
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -104,20 +107,20 @@ class GumbelQuantizer(Quantizer):
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start as a soft nearest-code quantizer on features z (n, dim): all codes in use, none chosen by the noise alone.
+        """Start as a soft nearest-code quantizer on features z (n, dim): all codes in use, and apart for the decoder.
 
-        The codebook takes different rows c of z and the logits become -|z - c|^2 / (2 s^2) up to a constant, s^2 chosen so that ...
+        The logits become -SHARPNESS |z - c|^2 / (2 s^2), up to a constant a position, c different rows of z and s^2 their
+        mean squared distance from their mean. The codebook takes the same rows, centred, at unit scale: features of a
+        fresh encoder are so small and alike that a decoder would tell no codes apart, and all but a few fell out of use.
         """
-        codes = sampled_codebook(z, self.config.num_codes)
-        self.codebook.copy_(codes)
-        variance = (codes - codes.mean(dim=0)).square().mean()
-        sharpness = SHARPNESS / (variance * self.dim).clamp(min=torch.finfo(codes.dtype).tiny)
-        centre = codes.mean(dim=0)
-        self.projection.weight.copy_(sharpness * (codes - centre))
-        self.projection.bias.copy_(-sharpness * ((codes - centre).square().sum(dim=1) / 2 + (codes - centre) @ centre))
-
-
-SHARPNESS = 10.0
+        rows = sampled_codebook(z, self.config.num_codes)
+        mean = rows.mean(dim=0)
+        centred = rows - mean
+        variance = centred.square().mean().clamp(min=torch.finfo(rows.dtype).tiny)
+        slope = SHARPNESS * centred / (variance * self.dim)
+        self.projection.weight.copy_(slope)
+        self.projection.bias.copy_(-(slope * (centred / 2 + mean)).sum(dim=1))
+        self.codebook.copy_(centred / variance.sqrt())
 
 
 def _gumbel(like: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """The codebook by moving averages: the closed form, codes that are not used, revival."""
 
+from itertools import pairwise
+
 import pytest
 import torch
-from dvgen_ema.quantizer import EMAQuantizer
-from dvgen_ema.revival import revive
 from torch import Tensor
 
-from dvgen.errors import ConfigError
 from dvgen.config import structure
+from dvgen.errors import ConfigError
+from dvgen_ema.quantizer import EMAQuantizer
+from dvgen_ema.revival import revive
 
 NEVER = 10**9
 
@@ -58,7 +60,7 @@ def test_decay_zero_is_a_lloyd_step_and_never_raises_the_error() -> None:
         out = quantizer(maps(rows))
         errors.append(float(out.stats["quantization_error"]))
         quantizer.update(out.pending)
-    assert all(later <= earlier + 1e-6 for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later <= earlier + 1e-6 for earlier, later in pairwise(errors))
     assert errors[-1] < 0.7 * errors[0]
 
 

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from dvgen_gumbel.quantizer import GumbelQuantizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvgen.blocks.codebook import sampled_codebook
 from dvgen.config import structure
 from dvgen.errors import ConfigError
+from dvgen_gumbel.quantizer import GumbelQuantizer
 
 
 def make(**fields: float) -> GumbelQuantizer:
@@ -122,10 +123,14 @@ def test_starts_as_a_nearest_code_quantizer_on_its_data() -> None:
     for scale, offset in ((1.0, 0.0), (1e-3, 0.0), (100.0, 500.0)):
         quantizer = make(num_codes=32).eval()
         rows = torch.randn(500, 4) * scale + offset
+        torch.manual_seed(5)
+        codes = sampled_codebook(rows, 32)
+        torch.manual_seed(5)
         quantizer.initialise(rows)
-        brute = (rows.double().unsqueeze(1) - quantizer.codebook.detach().double()).square().sum(dim=2).argmin(dim=1)
+        brute = (rows.double().unsqueeze(1) - codes.double()).square().sum(dim=2).argmin(dim=1)
         agree = quantizer.encode(rows.T.unsqueeze(0))[0][0] == brute
         assert agree.double().mean() > 0.98
+        torch.testing.assert_close(quantizer.codebook.detach().square().mean(), torch.tensor(1.0))
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,14 @@ def test_a_truncated_file_is_named(tmp_path, cut):
         opened(location)
 
 
+def test_a_wrong_byte_does_not_exhaust_memory(tmp_path):
+    """A place in the memo of 2^32 - 1 (opcode r) makes the unpickler of the standard library that is in C take 64 GB."""
+    location = write(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
+    with pytest.raises(DataError, match="data_batch_1: no 'data'"):
+        opened(location)
+
+
 def test_missing_things_say_what_was_looked_for(tmp_path):
     with pytest.raises(ConfigError, match="--data cifar10:DIR"):
         CIFAR10(CIFAR10.Config(), location=None)

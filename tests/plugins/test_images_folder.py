@@ -132,6 +132,14 @@ def test_what_is_not_an_image_is_skipped_and_the_list_is_sorted(tmp_path):
     assert opened(tmp_path).skipped == ("a/y.png", "m.gif", "pipe.png", "z.jpg")
 
 
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX"])
+def test_formats_outside_the_list_are_not_opened_whatever_the_name(tmp_path, kind):
+    """Pillow guesses by content, and its rarer readers are where its faults are."""
+    save(tmp_path / "good.png")
+    save(tmp_path / "other.png", size=(16, 16), format=kind)
+    assert opened(tmp_path).skipped == ("other.png",)
+
+
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     save(tmp_path / "big.png", size=(40, 40))
     save(tmp_path / "small.png", size=(30, 30))

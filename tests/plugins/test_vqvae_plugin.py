@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from dvgen_vqvae.decoder import VQVAEDecoder
-from dvgen_vqvae.encoder import VQVAEEncoder
-from dvgen_vqvae.losses import L1Loss, MSELoss
-from dvgen_vqvae.quantizer import VQQuantizer
 from torch import Tensor, nn
 
 from dvgen.config import structure
 from dvgen.errors import ConfigError, ShapeError
+from dvgen_vqvae.decoder import VQVAEDecoder
+from dvgen_vqvae.encoder import VQVAEEncoder
+from dvgen_vqvae.losses import L1Loss, MSELoss
+from dvgen_vqvae.quantizer import VQQuantizer
 
 
 def small(downsample: int = 4) -> dict[str, int]:
