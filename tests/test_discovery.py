@@ -150,12 +150,21 @@ def test_two_distributions_with_one_component_name_clash_only_when_it_is_used(tm
     good(tmp_path, "dvgen-second", "same", "second")
     good(tmp_path, "dvgen-third", "other", "third")
     assert len(mine(found(tmp_path)["supplied"])) == 3
-    load = "import sys\nfrom dvgen.discovery import discover\ndiscover(sys.argv[2:]).registry.load('loss', sys.argv[1])"
-    assert python(tmp_path, load, "other").returncode == 0
-    clash = python(tmp_path, load, "same")
-    assert "loss 'same' is supplied twice" in clash.stderr
-    assert "plugin 'first' of dvgen-first 1.0 and plugin 'second' of dvgen-second 1.0" in clash.stderr
-    assert python(tmp_path, load, "same", "no:second").returncode == 0
+    code = """
+from dvgen.discovery import discover
+from dvgen.errors import PluginError
+registry = discover().registry
+print(registry.load("loss", "other").__module__)
+print(discover(["no:second"]).registry.load("loss", "same").__module__)
+try:
+    registry.load("loss", "same")
+except PluginError as error:
+    print(error)
+"""
+    other, same, clash = python(tmp_path, code).stdout.splitlines()
+    assert (other, same) == ("dvgen_third_parts", "dvgen_first_parts")
+    assert "loss 'same' is supplied twice" in clash
+    assert "plugin 'first' of dvgen-first 1.0 and plugin 'second' of dvgen-second 1.0" in clash
 
 
 def test_two_entry_points_of_one_name_are_both_admitted(tmp_path):

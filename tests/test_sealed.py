@@ -59,10 +59,9 @@ def test_every_byte_flip_is_caught_in_every_file_manifest_included(folder):
         path = folder / name
         whole = path.read_bytes()
         for place in range(len(whole)):
-            for bit in (0x01, 0x20, 0x80):
-                path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-                with pytest.raises(IntegrityError):
-                    verify(folder)
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+            with pytest.raises(IntegrityError):
+                verify(folder)
         path.write_bytes(whole)
     verify(folder)
 

@@ -121,7 +121,7 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     found = named_likelihoods(subject, nats[SPLIT], protocol)
     if subject.dataset.exhaustive:
         found["excess"] = _excess(subject, nats, protocol)
-    drawn = None if not labels else cache.labels(SPLIT).repeat(-(-subject.settings.samples // cache.size(SPLIT)))
+    drawn = _drawn_labels(subject) if labels else None
     samples = draw_samples(
         model, subject.tokenizer, subject.settings.samples, labels=drawn, sampling=Sampling(), seed=seed, batch=batch
     )
@@ -170,6 +170,13 @@ def _excess(subject: Subject, nats: Mapping[str, Floats], protocol: LikelihoodPr
     check_floor(excess, entropy, "a prior")
     length = sum(level.length for level in subject.cache.levels)
     return Measurement(excess / length, None, len(images), evolve(protocol, split="all").key("nats/code", metric="excess"))
+
+
+def _drawn_labels(subject: Subject) -> Tensor:
+    """Labels for the samples, with the frequencies of the test split."""
+    labels, wanted = subject.cache.labels(SPLIT), subject.settings.samples
+    shuffled = labels[permutation(len(labels), fold(0, "labels"))]
+    return shuffled.repeat(-(-wanted // len(labels)))[:wanted]
 
 
 def _features(subject: Subject, signals: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from dvgen.data.order import permutation
 from dvgen.experiment import Experiment, LossChoice, build, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.loss import Loss
@@ -47,12 +48,15 @@ class TokenizerStage(Stage):
 
     name = "tokenizer"
 
-    def __init__(self, tokenizer: Tokenizer, objective: ReconstructionObjective, dataset: Dataset, indices: Tensor) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, objective: ReconstructionObjective, dataset: Dataset, indices: Tensor, *, seed: int
+    ) -> None:
         self.module = self.tokenizer = tokenizer
         self.objective = objective
         self.dataset = dataset
         self.indices = indices
         self.size = len(indices)
+        self.seed = seed
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of every component."""
@@ -60,8 +64,9 @@ class TokenizerStage(Stage):
         return [group for part in parts if isinstance(part, Model) for group in part.parameter_groups() if group["params"]]
 
     def initialise(self) -> None:
-        """Codebooks from the features of the first training signals, the same ones on every rank."""
-        self.tokenizer.initialise(self._signals(torch.arange(min(self.size, INITIAL_SIGNALS))))
+        """Codebooks from the features of random training signals, the same ones on every rank."""
+        chosen = permutation(self.size, fold(self.seed, "initial signals"))[:INITIAL_SIGNALS]
+        self.tokenizer.initialise(self._signals(chosen))
 
     def schedule(self, step: int) -> None:
         """Temperatures and the like."""
@@ -102,7 +107,7 @@ def train_tokenizer(session: Session, experiment: Experiment, dataset: Dataset, 
     """Train on the signals at `indices`, or go on, or return what is finished; in evaluation mode."""
     tokenizer = new_tokenizer(session.registry, experiment, dataset.shape)
     objective = ReconstructionObjective(session.registry, experiment.loss).to(session.fabric.device)
-    stage = TokenizerStage(tokenizer, objective, dataset, indices)
+    stage = TokenizerStage(tokenizer, objective, dataset, indices, seed=experiment.seed)
     plan = Plan(folder, experiment.train.tokenizer, experiment.seed, tokenizer_config(experiment))
     Loop(session, stage, plan).run()
     return tokenizer.eval()

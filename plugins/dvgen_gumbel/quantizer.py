@@ -14,7 +14,7 @@ from dvgen.blocks.rows import Rows, to_rows
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 
-SHARPNESS = 10.0
+SHARPNESS = 30.0
 """How certain a new quantizer is of its codes, against noise of variance 1.6: at 1 it hardly sees its features."""
 
 
