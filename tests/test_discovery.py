@@ -31,7 +31,7 @@ BROKEN = {
     "import_error": ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
     "syntax_error": ("def f(:", "SyntaxError: invalid syntax"),
     "leaves": ("raise SystemExit('bye')", "SystemExit: bye"),
-    "wrong_hook": (
+    "another_hook": (  # admitted before the good ones, so that what it leaves behind would show
         "from dvgen import hookimpl\n@hookimpl\ndef dvgen_component():\n    return []",
         "PluginValidationError: unknown hook 'dvgen_component'",
     ),

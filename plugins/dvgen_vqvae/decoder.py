@@ -49,7 +49,7 @@ class VQVAEDecoder(Decoder):
             self.last = nn.Conv2d(incoming, channels, kernel_size=3, padding=1)
 
     @property
-    def last_layer(self) -> nn.Parameter:  # type: ignore[override]
+    def last_layer(self) -> nn.Parameter:
         """The weight of the layer that makes the images; a property, because a second name would save it twice."""
         return cast(nn.Parameter, self.last.weight)
 
