@@ -70,8 +70,8 @@ class Training:
 class Train:
     """Both stages."""
 
-    tokenizer: Training = Training(budget="steps:600", lr=1e-3)
-    prior: Training = Training(budget="steps:800", batch=32, lr=1e-3, warmup=50, betas=(0.9, 0.95))
+    tokenizer: Training = Training(budget="steps:1000", lr=1e-3)
+    prior: Training = Training(budget="steps:800", batch=32, lr=2e-3, warmup=50, betas=(0.9, 0.95))
 
 
 @frozen(kw_only=True)

@@ -157,8 +157,9 @@ def test_bad_values_raise_and_move_nothing(quantizer: Quantizer, bad: float) -> 
     for act in (quantizer, quantizer.encode):
         with pytest.raises(ShapeError, match="1 of"):
             act(z)
-    with pytest.raises(ShapeError):
-        quantizer.initialise(z.movedim(1, -1).flatten(0, -2))
+    if type(quantizer).initialise is not Quantizer.initialise:  # one without a codebook has nothing to initialise
+        with pytest.raises(ShapeError):
+            quantizer.initialise(z.movedim(1, -1).flatten(0, -2))
     assert_same(before, state_of(quantizer))
 
 

@@ -86,7 +86,7 @@ def check_floor(excess: float, entropy: float, name: str) -> None:
     if excess < -(ROUNDING * entropy + 1e-6):
         raise IntegrityError(
             f"{name}: {entropy + excess:.6g} nats an image is below the exact entropy of {entropy:.6g}: "
-            "the prior sees what it should predict; check its causality with `dvgen verify`"
+            "the prior sees what it should predict, so its causality is broken"
         )
 
 

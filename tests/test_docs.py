@@ -1,0 +1,231 @@
+"""Documentation that cannot lie: what it lists is what there is, its commands parse, its links lead somewhere."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from click.testing import CliRunner
+from doc_pages import PAGES, ROOT, Block, blocks, marked, named, read, rows, section
+
+import dvgen.blocks
+import dvgen.interfaces
+from dvgen import errors, experiment, hookspecs
+from dvgen.cli import INTERRUPTED, group
+from dvgen.cli.options import experiment_table, finished_experiment, one, put
+from dvgen.compare import expand
+from dvgen.discovery import Plugins, discover
+from dvgen.errors import ConfigError
+from dvgen.registry import KINDS, Registry
+
+INTERFACES = read("docs/interfaces.md")
+EXPERIMENTS = read("docs/experiments.md")
+BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
+ASSIGNED = re.compile(r"[A-Z_]+=\S*")
+
+
+def modules(package: Any) -> list[Any]:
+    return [importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
+
+
+def public(module: Any, wanted: Any) -> list[Any]:
+    """What a module itself defines, under a name that is public."""
+    found = [value for name, value in vars(module).items() if wanted(value) and not name.startswith("_")]
+    return [value for value in found if value.__module__ == module.__name__]
+
+
+CLASSES = [cls for module in modules(dvgen.interfaces) for cls in public(module, inspect.isclass)]
+
+
+def plain_signature(function: Any) -> str:
+    """name(a, b=None), without self, cls and types."""
+    signature = inspect.signature(function)
+    kept = [p.replace(annotation=p.empty) for name, p in signature.parameters.items() if name not in ("self", "cls")]
+    return f"{function.__name__}{inspect.Signature(kept)}"
+
+
+def entries(cls: type) -> dict[str, Any]:
+    """How each public method (as its signature) and property (as its name) of a class itself is written, and what it is."""
+    own = {name: getattr(cls, name) for name in vars(cls) if not name.startswith("_")}
+    told = {plain_signature(value): value for value in own.values() if inspect.isroutine(value)}
+    return told | {name: value for name, value in own.items() if isinstance(value, property)}
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_interface_has_a_section_with_its_methods_and_fields(cls):
+    text = section(INTERFACES, cls.__name__)
+    wanted = {name for name in inspect.get_annotations(cls) if not name.startswith("_")} | entries(cls).keys()
+    assert wanted - named(text) == set()
+    abstract = {name for name, value in entries(cls).items() if getattr(value, "__isabstractmethod__", False)}
+    assert {name for name in entries(cls) if f"`{name}` (abstract" in text} == abstract
+
+
+def test_every_function_and_constant_of_the_interfaces_is_named():
+    said = named(INTERFACES)
+    for module in modules(dvgen.interfaces):
+        assert {plain_signature(function) for function in public(module, inspect.isfunction)} - said == set()
+        constants = {name for name, value in vars(module).items() if name.isupper() and not inspect.isclass(value)}
+        assert constants - said == set()
+
+
+def test_every_hook_has_a_section_with_its_exact_arguments():
+    hooks = [value for name, value in vars(hookspecs).items() if name.startswith("dvgen_")]
+    assert len(hooks) == 4
+    assert {f"`{plain_signature(hook)}`" for hook in hooks} == set(re.findall(r"^### (`.*`)$", INTERFACES, re.MULTILINE))
+    assert {f.name for f in attrs.fields(hookspecs.Run)} <= named(section(INTERFACES, "`dvgen_run_finished(run, results)`"))
+
+
+def test_every_kind_and_every_module_of_the_blocks_is_listed():
+    assert tuple(row[0].strip("`") for row in rows(section(INTERFACES, "Kinds"))[1:]) == KINDS
+    names = {module.__name__ for module in modules(dvgen.blocks)}
+    assert {row[0].strip("`") for row in rows(section(INTERFACES, "Blocks"))[1:]} == names
+
+
+def test_the_readme_lists_the_components_that_there_are(registry: Registry):
+    """Left: what the table should hold."""
+    own = [s.component for s in registry.supplied if s.distribution.startswith("dvgen ")]
+    expected = sorted(f"| {c.kind} | `{c.name}` | {c.summary} |" for c in own)
+    text = section(read("README.md"), "What you get")
+    assert expected == [line for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def test_every_command_is_listed():
+    assert {f"`dvgen {name}`" for name in group.commands} == {
+        row[0] for row in rows(section(read("README.md"), "Commands"))[1:]
+    }
+
+
+def test_every_exit_code_is_listed():
+    found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.DvgenError)]
+    codes = {0, INTERRUPTED, *(error.exit_code for error in found)}
+    assert {int(row[0]) for row in rows(section(read("README.md"), "Exit codes"))[1:]} == codes
+
+
+def test_every_environment_variable_is_told():
+    sources = [path.read_text() for folder in ("dvgen", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    variables = set(re.findall(r"[\"'](DVGEN_[A-Z_]+)[\"']", "\n".join(sources)))
+    assert set(re.findall(r"DVGEN_[A-Z_]+", EXPERIMENTS)) == variables
+
+
+def defaults(table: Any, title: str) -> dict[str, Any]:
+    return {row[0].strip("`"): row[1] for row in rows(section(table, title))[1:]}
+
+
+def test_every_field_of_an_experiment_is_told_with_its_default():
+    table = experiment.table_of(experiment.Experiment())
+    told = defaults(EXPERIMENTS, "Fields")
+    assert list(told) == [f.name for f in attrs.fields(experiment.Experiment)]
+    for name, value in table.items():
+        use = value[0]["use"] if isinstance(value, list) else value.get("use", "see below") if isinstance(value, dict) else None
+        expected = str(value).lower() if use is None else use
+        assert told[name].strip("`") == expected
+    choices = {"data": experiment.DataChoice, "loss": experiment.LossChoice, "prior": experiment.PriorChoice}
+    own = {f"{box}.{f.name}" for box, choice in choices.items() for f in attrs.fields(choice)}
+    told = defaults(EXPERIMENTS, "Components")
+    assert {name for name in own if name.rpartition(".")[2] not in ("use", "fields")} | {"use"} == set(told)
+    assert told["loss.weight"] == f"`{experiment.LossChoice(use='mse').weight}`"
+
+
+def literal(cell: str) -> Any:
+    return tomllib.loads(f"value = {cell.strip('`')}")["value"]
+
+
+def test_every_field_of_training_and_evaluation_is_told_with_its_default():
+    table = experiment.table_of(experiment.Experiment())
+    training = rows(section(EXPERIMENTS, "`[train.tokenizer]` and `[train.prior]`"))[1:]
+    for column, stage in ((1, "tokenizer"), (2, "prior")):
+        assert {row[0].strip("`"): literal(row[column]) for row in training} == table["train"][stage]
+    evaluation = rows(section(EXPERIMENTS, "`[evaluate]`"))[1:]
+    assert {row[0].strip("`"): literal(row[1]) for row in evaluation} == table["evaluate"]
+
+
+def test_the_example_file_is_read_and_names_every_field(registry: Registry, tmp_path: Path):
+    path = tmp_path / "experiment.toml"
+    path.write_text(marked("docs/experiments.md", "example: experiment.toml"))
+    found = experiment.read_experiment(path)
+    experiment.check_components(registry, found)
+    written = tomllib.loads(path.read_text())
+    table = experiment.table_of(experiment.Experiment())
+    assert written.keys() == table.keys()
+    for name in ("evaluate", "train"):
+        assert written[name].keys() == table[name].keys()
+    assert all(written["train"][stage].keys() == table["train"][stage].keys() for stage in table["train"])
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "example_plugin")
+    return discover(["dvgen_example"])
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every `dvgen ...` of a shell text."""
+    parts = [part for line in text.splitlines() for part in line.split("&&")]
+    words = [shlex.split(part, comments=True) for part in parts]
+    bare = [[word for i, word in enumerate(line) if not all(ASSIGNED.fullmatch(w) for w in line[: i + 1])] for line in words]
+    return [line[1:] for line in bare if line[:1] == ["dvgen"]]
+
+
+SHOWN = [(block, line) for page in PAGES for block in blocks(page) if block.language == "bash" for line in commands(block.text)]
+
+
+def parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
+    """The command and its options, as click reads them; nothing is run. Raises what click raises."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    for name, command in group.commands.items():
+        monkeypatch.setattr(command, "callback", lambda name=name, **options: seen.append((name, options)))
+    result = CliRunner().invoke(group, arguments, standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return seen[0] if seen else ("", {})
+
+
+def resolve(plugins: Plugins, name: str, options: dict[str, Any]) -> None:
+    """Everything that the command itself would check before it computes."""
+    if name == "train" and options["resume"] is None:
+        one(options, plugins)
+    if name == "compare":
+        axes = {box: options[box].split(",") for box in BOXES if options[box] is not None}
+        base = experiment_table(options | dict.fromkeys(axes))
+        expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
+
+
+@pytest.mark.parametrize(("block", "line"), SHOWN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_every_command_shown_parses_and_names_what_there_is(block: Block, line: list[str], plugins, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("experiment.toml").write_text(marked("docs/experiments.md", "example: experiment.toml"))
+    name, options = parsed(line, monkeypatch)
+    if not block.marker.startswith("fault"):
+        resolve(plugins, name, options)
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve(plugins, name, options)
+    told = [f"dvgen: {fault}" for fault in str(caught.value).splitlines()]
+    assert marked(block.page.relative_to(ROOT).as_posix(), block.marker.replace("fault", "answer")).splitlines() == told
+
+
+def test_commands_are_found_and_a_wrong_one_is_refused(plugins, monkeypatch):
+    assert len(SHOWN) > 20
+    assert commands("A=b C=d dvgen -p x plugins && dvgen data # why") == [["-p", "x", "plugins"], ["data"]]
+    with pytest.raises(Exception, match="No such option"):
+        parsed(["train", "--quantiser", "ema"], monkeypatch)
+    with pytest.raises(ConfigError, match="no quantizer named 'emma'"):
+        resolve(plugins, *parsed(["compare", "--quantizer", "ema,emma"], monkeypatch))
+
+
+def test_every_command_in_running_text_has_its_name_and_options():
+    for page in PAGES:
+        for text in (text for text in named(page.read_text()) if text.startswith("dvgen ")):
+            words = [word for word in shlex.split(text)[1:] if re.fullmatch(r"[a-z]+|--?[a-z-]+", word)]
+            command = next((group.commands[word] for word in words if word in group.commands), group)
+            known = {option for source in (group, command) for p in source.params for option in p.opts} | {
+                "--help",
+                *group.commands,
+            }
+            assert set(words) <= known, f"{page.name}: {text}"
