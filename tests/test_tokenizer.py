@@ -240,3 +240,14 @@ def test_another_number_of_quantizers_than_maps_is_a_config_error(registry: Regi
         assemble_tokenizer(registry, experiment_of(["ema"] * count), IMAGES)
     with pytest.raises(ConfigError, match="makes 2 maps, so it takes 2 quantizers, not 1"):
         composed([ema()])
+
+
+def test_the_fingerprint_tells_types_and_shapes_of_equal_bytes_apart(registry: Registry) -> None:
+    tokenizer = make(registry, "ema")
+    quantizer = tokenizer.quantizers[0]
+    seen = {fingerprint(tokenizer, {})}
+    counts = quantizer.counts.clone()
+    for other in (counts.view(torch.int32), counts.reshape(2, 2)):
+        quantizer.counts = other
+        seen.add(fingerprint(tokenizer, {}))
+    assert len(seen) == 3

@@ -81,6 +81,10 @@ class TwoMapDecoder(Nothing, Decoder):
         super().__init__()
         self.last = nn.ConvTranspose2d(sum(dims), channels, kernel_size=4, stride=2, padding=1)
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.last.weight
+
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         return self.last(torch.cat([F.interpolate(vectors[0], scale_factor=2), vectors[1]], dim=1))
 
@@ -107,6 +111,10 @@ class SoundDecoder(Nothing, Decoder):
     def __init__(self, config: Any, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
         self.only = nn.ConvTranspose1d(dims[0], channels, kernel_size=4, stride=4)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.only.weight
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         return self.only(vectors[0])

@@ -34,7 +34,7 @@ def sampled_codebook(z: Tensor, num_codes: int) -> Tensor:
 
     Rows that occur twice (the background of a picture) are taken once, because the second of two equal codes is never
     chosen. When there are fewer different rows than codes, the others are copies with a little noise, none of them equal.
-    Raises ShapeError when z has no rows or a value that is not finite.
+    Raises ShapeError when z has no rows and NonFiniteError for a value that is not finite.
     """
     if z.ndim != 2 or not z.shape[0]:
         raise ShapeError(f"initialise: expected features (n, d) with n >= 1, got shape {tuple(z.shape)}")

@@ -9,7 +9,7 @@ import torch
 from einops import pack, rearrange, unpack
 from torch import Tensor
 
-from dvgen.errors import ShapeError
+from dvgen.errors import NonFiniteError, ShapeError
 from dvgen.interfaces.codes import MASKED
 
 
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 def to_rows(z: Tensor, dim: int, mask: Tensor | None = None) -> Rows:
     """The valid rows of features z (b, dim, *grid); mask: bool (b, *grid), False where a position is padding.
 
-    Raises ShapeError as `check_features` does.
+    Raises as `check_features` does.
     """
     check_features(z, dim, mask)
     last = rearrange(z, "b d ... -> b ... d")
@@ -53,7 +53,7 @@ def to_rows(z: Tensor, dim: int, mask: Tensor | None = None) -> Rows:
 
 
 def check_features(z: Tensor, dim: int, mask: Tensor | None = None) -> None:
-    """Raise ShapeError unless z is (b, dim, *grid), mask is bool (b, *grid), and every value that is not masked is finite."""
+    """Raise ShapeError unless z is (b, dim, *grid) and mask bool (b, *grid), NonFiniteError for a valid NaN or infinity."""
     if z.ndim < 3 or z.shape[1] != dim or not z.is_floating_point():
         raise ShapeError(f"features: expected floats of shape (b, {dim}, *grid), got {z.dtype} of shape {tuple(z.shape)}")
     if mask is None:
@@ -66,9 +66,9 @@ def check_features(z: Tensor, dim: int, mask: Tensor | None = None) -> None:
 
 
 def check_finite(values: Tensor, what: str) -> None:
-    """Raise ShapeError when a value is NaN or infinite."""
+    """Raise NonFiniteError when a value is NaN or infinite."""
     bad = int((~values.isfinite()).sum())
     if bad:
-        raise ShapeError(
+        raise NonFiniteError(
             f"{what}: {bad} of {values.numel()} values are NaN or infinite; lower the learning rate or check the data"
         )

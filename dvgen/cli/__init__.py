@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = _one_line
     try:
         code = group.main(args=arguments, prog_name="dvgen", standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other
         _say("interrupted; finished checkpoints are kept")
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
@@ -49,14 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in str(error).splitlines():
             _say(line)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader went away (dvgen ... | head); nothing is wrong, and nobody is left to tell
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("DVGEN_DEBUG"):
             raise
-        _say(f"internal error: {type(error).__name__}: {error}; set DVGEN_DEBUG=1 for the traceback, and please report it")
+        text = " ".join(str(error).split())
+        _say(f"internal error: {type(error).__name__}: {text}; set DVGEN_DEBUG=1 for the traceback, and please report it")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

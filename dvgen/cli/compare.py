@@ -39,7 +39,7 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
     rows. The same command goes on where an interrupted one stopped.
     """
     from dvgen.cli.work import print_results, session_for
-    from dvgen.compare import Comparison, compare_all, expand
+    from dvgen.compare import Comparison, compare_all, expand, open_all
     from dvgen.training.folder import working
 
     plugins = load()
@@ -47,10 +47,13 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
     base = experiment_table(options | dict.fromkeys(axes))
     experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
     folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
-    with session_for(plugins, options) as session, working(folder, session.fabric.is_global_zero):
-        results = compare_all(session, Comparison(experiments, seeds, folder), say)
-    print_results(results, as_json)
-    say(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
+    with session_for(plugins, options) as session:
+        opened = open_all(session, experiments)
+        with working(folder, session.fabric.is_global_zero):
+            results = compare_all(session, Comparison(experiments, seeds, folder), opened, say)
+        if session.fabric.is_global_zero:
+            print_results(results, as_json)
+            say(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
 
 
 def _listed(box: str, text: str) -> list[str]:

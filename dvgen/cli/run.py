@@ -26,20 +26,32 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
     from dvgen.training.folder import working
-    from dvgen.training.pipeline import TOKENIZER, finish_run, open_data, parameters, prepare, read_run, start_run
+    from dvgen.training.pipeline import (
+        check_assembly,
+        finish_run,
+        open_data,
+        parameters,
+        prepare,
+        read_run,
+        start_run,
+        tokenizer_folder,
+    )
 
     plugins = load()
     if resume is not None:
-        _nothing_else(options)
+        _nothing_else(options | {"out": out})
     experiment = read_run(resume) if resume else one(options, plugins)
     folder = resume or out or _default_folder(experiment)
-    if resume is None and (folder / "run.json").exists():
+    # not run.json: a run that was killed before it had a config has nothing to resume
+    if resume is None and any((folder / name).exists() for name in ("config.json", "results.json", "rows")):
         raise ConfigError(f"{folder}: a run is already there; go on with --resume {folder}, or choose another --out")
     with session_for(plugins, options) as session:
         data = open_data(session, experiment)
+        check_assembly(session, experiment, data)
+        place = tokenizer_folder(folder)
         with working(folder, session.fabric.is_global_zero):
-            start_run(session, experiment, folder, folder / TOKENIZER)
-            prepared = prepare(session, experiment, data, folder / TOKENIZER)
+            start_run(session, experiment, folder, place)
+            prepared = prepare(session, experiment, data, place)
             model = finish_run(session, experiment, prepared, folder)
         summary = {
             "schema": 1,
@@ -66,7 +78,8 @@ def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options
 
     with session_for(load(), options) as session:
         results = evaluate_run(session, folder, say)
-    print_results(results, as_json)
+        if session.fabric.is_global_zero:
+            print_results(results, as_json)
 
 
 @click.command()
@@ -88,7 +101,8 @@ def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: 
 
     with session_for(load(), options) as session:
         done = sample_run(session, folder, options)
-    click.echo(json.dumps(done) if as_json else f"{done['samples']} samples: {done['file']}")
+        if session.fabric.is_global_zero:
+            click.echo(json.dumps(done) if as_json else f"{done['samples']} samples: {done['file']}")
 
 
 def _default_folder(experiment: Experiment) -> Path:
@@ -100,6 +114,7 @@ def _default_folder(experiment: Experiment) -> Path:
 def _nothing_else(options: dict[str, Any]) -> None:
     """A resumed run has its own experiment; an option that would change it is a mistake."""
     names = (
+        "out",
         "config",
         "data",
         "encoder",

@@ -1,6 +1,7 @@
 """What the commands that compute share: opening a session, watching it, drawing samples. Imports torch."""
 
 import json
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from dvgen.cli.options import say
 from dvgen.config import structure
 from dvgen.discovery import Plugins
-from dvgen.errors import ConfigError
+from dvgen.errors import ConfigError, DataError, Stopped
 from dvgen.evaluation.pictures import save_grid
 from dvgen.evaluation.sampling import draw_samples
 from dvgen.interfaces.prior import Sampling
@@ -22,7 +23,7 @@ from dvgen.report.progress import ProgressConsole
 from dvgen.report.table import WIDTH, show_results
 from dvgen.training.interrupt import stop_on_signal
 from dvgen.training.pipeline import load_run
-from dvgen.training.session import Hardware, Session, open_session
+from dvgen.training.session import Hardware, Session, close_session, open_session
 
 
 @contextmanager
@@ -32,7 +33,13 @@ def session_for(plugins: Plugins, options: Mapping[str, Any]) -> Iterator[Sessio
     with stop_on_signal(say) as stop, ProgressConsole(Console(stderr=True)) as progress:
         plugins.manager.register(progress, name="progress-console")
         try:
-            yield open_session(plugins, stop, hardware)
+            session = open_session(plugins, stop, hardware)
+            yield session
+            close_session(session)
+        except Stopped as error:  # raised on every rank at once
+            traceback.clear_frames(error.__traceback__)  # they hold the wrapped module
+            close_session(session)
+            raise
         finally:
             plugins.manager.unregister(name="progress-console")
 
@@ -60,7 +67,11 @@ def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> di
         batch=experiment.evaluate.batch,
     )  # fmt: skip
     out: Path = options["out"] or folder / "samples" / f"samples-s{options['seed']}.png"
-    save_grid(out, samples.signals)
+    if session.fabric.is_global_zero:
+        try:
+            save_grid(out, samples.signals)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror}; choose another file with -o") from None
     return {"schema": 1, "file": str(out), "samples": options["number"], "seconds": samples.seconds, "seed": options["seed"]}
 
 
@@ -69,6 +80,6 @@ def _labels(classes: tuple[str, ...], wanted: str | None, n: int) -> Tensor:
         return torch.arange(n) % len(classes)
     if wanted in classes:
         return torch.full((n,), classes.index(wanted))
-    if wanted.isdigit() and int(wanted) < len(classes):
+    if wanted.isdecimal() and int(wanted) < len(classes):
         return torch.full((n,), int(wanted))
     raise ConfigError(f"--label {wanted!r}: no such class; known: {', '.join(classes[:20])}")

@@ -152,10 +152,11 @@ def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
             difference(first, repeat.measurements[name])  # raises when two repeats were measured differently
         mean, interval = mean_interval(values)
         merged[name] = Measurement(mean, interval, len(repeats), first.key)
-    whole = merged["nll"]
-    scale = whole.value / float(np.mean([repeat.nats.sum(axis=0).mean() for repeat in repeats]))
-    mean, interval = seeds_interval([repeat.nats.sum(axis=0) * scale for repeat in repeats])
-    merged["nll"] = Measurement(mean, interval, whole.n, whole.key)
+    nats = float(np.mean([repeat.nats.sum(axis=0).mean() for repeat in repeats]))
+    for name in ("nll", "bits_code", "bits_image"):
+        first, scale = repeats[0].measurements[name], merged[name].value / nats
+        mean, interval = seeds_interval([repeat.nats.sum(axis=0) * scale for repeat in repeats])
+        merged[name] = Measurement(mean, interval, first.n, first.key)
     return merged
 
 

@@ -9,14 +9,26 @@ from attrs import evolve, frozen
 
 from dvgen.compare.results import Group, Repeat, document
 from dvgen.config import canonical
-from dvgen.errors import IntegrityError
-from dvgen.evaluation.assessment import Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
+from dvgen.errors import ConfigError, IntegrityError
+from dvgen.evaluation.assessment import PriorAssessment, Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
 from dvgen.evaluation.pictures import pairs, save_grid
 from dvgen.experiment import Choice, Experiment, build, table_of
+from dvgen.interfaces.data import Dataset
+from dvgen.interfaces.features import Features
 from dvgen.sealed import seal, verify, write_json
 from dvgen.training.checkpoint import load_finished
 from dvgen.training.folder import read_json, write_status
-from dvgen.training.pipeline import OpenData, Prepared, finish_run, load_run, open_data, parameters, prepare, start_run
+from dvgen.training.pipeline import (
+    OpenData,
+    Prepared,
+    check_assembly,
+    finish_run,
+    load_run,
+    open_data,
+    parameters,
+    prepare,
+    start_run,
+)
 from dvgen.training.prior import prior_config, prior_name, prior_seed
 from dvgen.training.session import Session
 from dvgen.training.tokenizer import tokenizer_config, tokenizer_name
@@ -37,20 +49,42 @@ class Comparison:
     folder: Path
 
 
-def compare_all(session: Session, comparison: Comparison, say: Say) -> dict[str, Any]:
+def open_all(session: Session, experiments: Sequence[Experiment]) -> dict[str, OpenData]:
+    """The data of every experiment, each set opened once, by its canonical choice.
+
+    Raises ConfigError with the faults of all experiments whose parts do not fit each other or their data, and DataError
+    when data or the weights of features are missing.
+    """
+    opened: dict[str, OpenData] = {}
+    faults: list[str] = []
+    for experiment in experiments:
+        name = canonical(experiment.data)
+        if name not in opened:
+            opened[name] = open_data(session, experiment)
+        try:
+            check_assembly(session, experiment, opened[name])
+            _features(session, experiment, opened[name].dataset)
+        except ConfigError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    return opened
+
+
+def compare_all(session: Session, comparison: Comparison, opened: dict[str, OpenData], say: Say) -> dict[str, Any]:
     """Train and assess every row, tokenizer by tokenizer, and write `results.json`; finished work is taken as it is."""
     groups: dict[str, list[Experiment]] = {}
     for experiment in comparison.experiments:
         groups.setdefault(canonical(tokenizer_config(experiment)), []).append(experiment)
-    opened: dict[str, OpenData] = {}
     found = []
     for number, experiments in enumerate(groups.values(), start=1):
         first = experiments[0]
-        data = opened.setdefault(canonical(first.data), open_data(session, first))
+        data = opened[canonical(first.data)]
         say(f"tokenizer {number} of {len(groups)}: {tokenizer_name(first)} on {first.data.use}")
         found.append(_group(session, comparison, experiments, data, say))
     results = document(found, comparison.repeats)
-    write_json(comparison.folder / RESULTS, results)
+    if session.fabric.is_global_zero:
+        write_json(comparison.folder / RESULTS, results)
     return results
 
 
@@ -63,7 +97,8 @@ def evaluate_run(session: Session, folder: Path, say: Say) -> dict[str, Any]:
     group = _assessed_group(session, experiment, subject, tokenizer)
     row = _assess(session, experiment, group, model, folder)
     results = document([(group, [(experiment, [row])])], repeats=1)
-    write_json(folder / RESULTS, results)
+    if session.fabric.is_global_zero:
+        write_json(folder / RESULTS, results)
     return results
 
 
@@ -86,16 +121,24 @@ def _group(
     return group, rows
 
 
+def _features(session: Session, experiment: Experiment, dataset: Dataset) -> Features:
+    """The extractor of an experiment; raises DataError when its weights are not there."""
+    choice = Choice(use=experiment.evaluate.features)
+    features: Features = build(session.registry, "features", choice, channels=dataset.shape[0])
+    return features.eval()
+
+
 def _subject(session: Session, experiment: Experiment, prepared: Prepared) -> Subject:
     dataset = prepared.data.dataset
-    features = build(session.registry, "features", Choice(use=experiment.evaluate.features), channels=dataset.shape[0])
-    return Subject(prepared.tokenizer, dataset, prepared.data.splits, prepared.cache, features.eval(), experiment.evaluate)
+    features = _features(session, experiment, dataset)
+    return Subject(prepared.tokenizer, dataset, prepared.data.splits, prepared.cache, features, experiment.evaluate)
 
 
 def _assessed_group(session: Session, experiment: Experiment, subject: Subject, folder: Path) -> Group:
     assessment = assess_tokenizer(subject)
     picture = folder / "samples" / "reconstructions.png"
-    save_grid(picture, pairs(assessment.originals, assessment.reconstructed, COLUMNS), COLUMNS)
+    if session.fabric.is_global_zero:
+        save_grid(picture, pairs(assessment.originals, assessment.reconstructed, COLUMNS), COLUMNS)
     finished = load_finished(folder)
     return Group(
         experiment=experiment,
@@ -134,7 +177,6 @@ def _assess(session: Session, experiment: Experiment, group: Group, model: Any, 
     result = assess_prior(
         group.subject, model, group.assessment.reference, labels=experiment.labels, seed=prior_seed(experiment)
     )
-    save_grid(folder / "samples" / "samples.png", result.samples.signals[: experiment.evaluate.grid])
     finished = load_finished(folder)
     repeat = Repeat(
         folder=folder,
@@ -146,15 +188,23 @@ def _assess(session: Session, experiment: Experiment, group: Group, model: Any, 
         samples_per_second=len(result.samples.signals) / max(result.samples.seconds, 1e-9),
     )
 
+    if session.fabric.is_global_zero:
+        save_grid(folder / "samples" / "samples.png", result.samples.signals[: experiment.evaluate.grid])
+        _keep(repeat, result, folder, _protocol(experiment, group))
+    return repeat
+
+
+def _keep(repeat: Repeat, result: PriorAssessment, folder: Path, protocol: dict[str, Any]) -> None:
+    """Seal an assessment, so that it need not be made again."""
+
     def fill(aside: Path) -> None:
         np.savez(aside / "per_image.npz", nats=repeat.nats)
         codes = {f"level_{i}": code.numpy() for i, code in enumerate(result.samples.codes)}
         np.savez(aside / "samples.npz", **codes)  # type: ignore[arg-type]
         write_json(aside / RESULTS, repeat.to_dict())
 
-    seal(folder / ASSESSMENT, fill, {"protocol": canonical(_protocol(experiment, group))})
-    write_status(folder, "finished", stage="prior", step=finished.step)
-    return repeat
+    seal(folder / ASSESSMENT, fill, {"protocol": canonical(protocol)})
+    write_status(folder, "finished", stage="prior", step=repeat.steps)
 
 
 def _read_assessment(folder: Path, protocol: dict[str, Any]) -> Repeat | None:

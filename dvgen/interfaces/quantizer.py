@@ -50,7 +50,7 @@ class Quantizer(Model, ABC):
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize features z (b, dim, *grid). mask: bool (b, *grid), False where a position is padding.
 
-        Raises ShapeError for a wrong width or a value that is not finite.
+        Raises ShapeError for a wrong width and NonFiniteError for a valid value that is NaN or infinite.
         """
 
     @abstractmethod

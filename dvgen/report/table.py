@@ -11,7 +11,8 @@ from rich.text import Text
 
 Results = Mapping[str, Any]
 WIDTH = 118
-"""Columns of a table that is not shown on a terminal."""
+"""Columns of text that is not shown on a terminal; a table that needs more takes more."""
+WIDEST = 1000
 
 
 def show_results(results: Results, console: Console) -> None:
@@ -48,6 +49,9 @@ def _show_group(group: Results, console: Console) -> None:
     if "reconstruction_fd" in tokenizer["measurements"]:
         fd = _value(tokenizer["measurements"]["reconstruction_fd"], 4)
         table.add_row("reconstructions", "-", "", "", "", fd)
+    # numbers are never cut off: on a narrow terminal the lines wrap
+    needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    console.width = max(console.width, needed)
     console.print(table)
     for verdict in group["verdicts"]:
         console.print(_verdict(verdict), markup=False, highlight=False)

@@ -2,6 +2,7 @@
 
 from attrs import frozen
 
+from dvgen.errors import ConfigError
 from dvgen.experiment import Training
 
 
@@ -29,3 +30,12 @@ def learning_rate(training: Training, step: int, progress: float) -> float:
     rising = min(1.0, (step + 1) / training.warmup) if training.warmup else 1.0
     falling = min(1.0, (1.0 - progress) / training.decay) if training.decay else 1.0
     return training.lr * rising * falling
+
+
+def check_division(training: Training, devices: int) -> None:
+    """Raise ConfigError unless a batch can be divided evenly among devices and micro-batches."""
+    if training.batch % (devices * training.micro_batches):
+        raise ConfigError(
+            f"batch {training.batch} cannot be divided among {devices} devices and "
+            f"{training.micro_batches} micro-batches; choose a multiple"
+        )

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from attrs import frozen
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvgen.errors import IntegrityError
 from dvgen.sealed import seal, verify
@@ -73,9 +74,13 @@ def load_newest(folder: Path) -> Checkpoint | None:
 def load_checkpoint(place: Path) -> Checkpoint:
     """One checkpoint, verified byte for byte; raises IntegrityError with the fault."""
     verify(place)
-    state = json.loads((place / _STATE).read_text(encoding="utf-8"))
-    model, optimizer = load_file(place / _MODEL), load_file(place / _OPTIMIZER)
-    return Checkpoint(state["step"], state["seconds"], state["finished"], model, optimizer)
+    try:
+        state = json.loads((place / _STATE).read_text(encoding="utf-8"))
+        model, optimizer = load_file(place / _MODEL), load_file(place / _OPTIMIZER)
+        return Checkpoint(int(state["step"]), float(state["seconds"]), bool(state["finished"]), model, optimizer)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        # sealed all the same: somebody else than dvgen wrote it
+        raise IntegrityError(f"{place}: not a checkpoint of dvgen; train again in another folder") from None
 
 
 def load_finished(folder: Path) -> Checkpoint:
@@ -85,6 +90,16 @@ def load_finished(folder: Path) -> Checkpoint:
     if checkpoint is None or not checkpoint.finished:
         raise IntegrityError(f"{folder}: training has not finished; go on with `dvgen train --resume`")
     return checkpoint
+
+
+def load_weights(module: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
+    """Put a checkpoint's weights and buffers into a module; raises IntegrityError when they are of another model."""
+    try:
+        module.load_state_dict(dict(checkpoint.model))
+    except RuntimeError:
+        raise IntegrityError(
+            f"{folder}: the checkpoint is not of the model that the config describes; was config.json changed, or a plugin?"
+        ) from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -10,12 +10,19 @@ from attrs import define, field, frozen
 from torch import Tensor, nn
 
 from dvgen.data.order import Order
-from dvgen.errors import ConfigError, NonFiniteError, Stopped
+from dvgen.errors import NonFiniteError, Stopped
 from dvgen.experiment import Training
 from dvgen.hookspecs import Run
 from dvgen.seeding import fold
-from dvgen.training.budget import Budget, learning_rate
-from dvgen.training.checkpoint import Checkpoint, load_newest, load_optimizer, optimizer_tensors, save_checkpoint
+from dvgen.training.budget import Budget, check_division, learning_rate
+from dvgen.training.checkpoint import (
+    Checkpoint,
+    load_newest,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    save_checkpoint,
+)
 from dvgen.training.folder import write_status
 from dvgen.training.session import Session
 
@@ -101,7 +108,7 @@ class Loop:
         self.session.broadcast("dvgen_run_started", run=record)
         try:
             return self._train(record)
-        except Stopped:
+        except (Stopped, KeyboardInterrupt):
             self._status("stopped")
             raise
         except BaseException as error:
@@ -110,16 +117,12 @@ class Loop:
 
     def _prepare(self, found: Checkpoint | None) -> None:
         fabric, training = self.session.fabric, self.plan.training
-        if training.batch % (fabric.world_size * training.micro_batches):
-            raise ConfigError(
-                f"batch {training.batch} cannot be divided among {fabric.world_size} devices and "
-                f"{training.micro_batches} micro-batches; choose a multiple"
-            )
+        check_division(training, fabric.world_size)
         self.order = Order(self.stage.size, training.batch, self.plan.seed)
         module = self.stage.module.to(fabric.device)
         module.train()
         if found is not None:
-            module.load_state_dict(dict(found.model))
+            load_weights(module, found, self.plan.folder)
             self.step, self.seconds = found.step, found.seconds
         else:
             torch.manual_seed(fold(self.plan.seed, self.stage.name, "initialise"))
@@ -165,7 +168,7 @@ class Loop:
         parts = indices.chunk(training.micro_batches)
         for i, part in enumerate(parts):
             with fabric.no_backward_sync(self.module, enabled=i < len(parts) - 1):
-                result = stage.compute(self.module, part, self.step)
+                result = self._compute(part)
                 fabric.backward(result.loss / len(parts))
             _add(pending, result.pending, 1.0)
             _add(values, {"loss": result.loss.detach(), **result.values}, 1.0 / len(parts))
@@ -181,6 +184,12 @@ class Loop:
         self.optimizer.zero_grad()
         stage.update(self._sum_over_ranks(pending))
         return values | {"gradient_norm": norm}
+
+    def _compute(self, indices: Tensor) -> StepResult:
+        try:
+            return self.stage.compute(self.module, indices, self.step)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{self.stage.name}, step {self.step}: {error}") from error
 
     def _sum_over_ranks(self, pending: dict[str, Tensor]) -> dict[str, Tensor]:
         """One all-reduce for all statistics."""

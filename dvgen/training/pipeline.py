@@ -8,7 +8,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from dvgen.code_model import CodeModel
+from dvgen.code_model import CodeModel, assemble_code_model
 from dvgen.data.loading import data_hash, open_dataset
 from dvgen.data.splits import split
 from dvgen.data.token_cache import TokenCache
@@ -17,11 +17,12 @@ from dvgen.experiment import Experiment, experiment_from, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import write_json, write_text
 from dvgen.tokenizer import Tokenizer
+from dvgen.training.budget import check_division
 from dvgen.training.extraction import extract
 from dvgen.training.folder import CONFIG, MANIFEST, read_json, write_manifest
 from dvgen.training.prior import load_prior, train_prior
 from dvgen.training.session import Session
-from dvgen.training.tokenizer import load_tokenizer, tokenizer_config, train_tokenizer
+from dvgen.training.tokenizer import load_tokenizer, new_tokenizer, tokenizer_config, train_tokenizer
 
 TOKENIZER, CODES, EXPERIMENT = "tokenizer", "codes", "experiment.toml"
 
@@ -47,6 +48,17 @@ def open_data(session: Session, experiment: Experiment) -> OpenData:
     """Open and divide the data of an experiment; raises DataError when it is not there."""
     dataset = open_dataset(session.registry, experiment.data)
     return OpenData(dataset, split(dataset))
+
+
+def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> None:
+    """Build both models once, before anything is written.
+
+    Raises ConfigError when the parts do not fit each other, the data, or the number of devices.
+    """
+    tokenizer = new_tokenizer(session.registry, experiment, data.dataset.shape)
+    assemble_code_model(session.registry, experiment, tokenizer.levels, len(data.dataset.classes) if experiment.labels else 0)
+    for training in (experiment.train.tokenizer, experiment.train.prior):
+        check_division(training, session.fabric.world_size)
 
 
 def prepare(session: Session, experiment: Experiment, data: OpenData, folder: Path) -> Prepared:
@@ -83,10 +95,16 @@ def read_run(folder: Path) -> Experiment:
     return experiment_from(read_json(folder / CONFIG))
 
 
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a run lies: in the run, or beside it when a comparison shares it among its rows."""
+    known = (folder / MANIFEST).exists()  # a run that was killed as it began may have none, and no tokenizer either
+    return folder / str(read_json(folder / MANIFEST)["tokenizer"]) if known else folder / TOKENIZER
+
+
 def load_run(session: Session, folder: Path) -> tuple[Experiment, Prepared, CodeModel]:
     """A finished run: its experiment, data, tokenizer, codes and priors; raises IntegrityError for damage."""
     experiment = read_run(folder)
-    place = folder / read_json(folder / MANIFEST)["tokenizer"]
+    place = tokenizer_folder(folder)
     data = open_data(session, experiment)
     tokenizer = load_tokenizer(session, experiment, data.dataset.shape, place)
     if not (place / CODES).exists():

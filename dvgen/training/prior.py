@@ -12,7 +12,7 @@ from dvgen.experiment import Experiment, digest, table_of
 from dvgen.interfaces.model import Model
 from dvgen.registry import Registry
 from dvgen.seeding import fold
-from dvgen.training.checkpoint import load_finished
+from dvgen.training.checkpoint import load_finished, load_weights
 from dvgen.training.loop import Loop, Plan, Stage, StepResult
 from dvgen.training.session import Session
 
@@ -75,7 +75,7 @@ def train_prior(session: Session, experiment: Experiment, cache: TokenCache, fol
 def load_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
     """The finished code model of a run folder, in evaluation mode; raises IntegrityError when damaged or unfinished."""
     model = new_code_model(session.registry, experiment, cache)
-    model.load_state_dict(dict(load_finished(folder).model))
+    load_weights(model, load_finished(folder), folder)
     return model.to(session.fabric.device).eval()
 
 

@@ -1,5 +1,6 @@
 """What every part of a run shares: the plugins, the device, and whether somebody asked to stop."""
 
+import gc
 import warnings
 from typing import Any
 
@@ -73,3 +74,15 @@ def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Ses
             asked = f"--accelerator {hardware.accelerator} --devices {hardware.devices}"
             raise ConfigError(f"{asked}: not on this machine: {str(error).splitlines()[0]}") from None
     return Session(plugins, fabric, stop)
+
+
+def close_session(session: Session) -> None:
+    """Take the process group down, where there is one, when every rank gets here.
+
+    A gloo process that ends with its group up, or takes it down under a living DDP module, aborts now and then.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    gc.collect()
+    session.fabric.barrier()
+    torch.distributed.destroy_process_group()

@@ -15,7 +15,7 @@ from dvgen.interfaces.model import Model
 from dvgen.registry import Registry
 from dvgen.seeding import fold
 from dvgen.tokenizer import Tokenized, Tokenizer, assemble_tokenizer
-from dvgen.training.checkpoint import load_finished
+from dvgen.training.checkpoint import load_finished, load_weights
 from dvgen.training.loop import Loop, Plan, Stage, StepResult
 from dvgen.training.session import Session
 
@@ -116,7 +116,7 @@ def train_tokenizer(session: Session, experiment: Experiment, dataset: Dataset, 
 def load_tokenizer(session: Session, experiment: Experiment, shape: tuple[int, ...], folder: Path) -> Tokenizer:
     """The finished tokenizer of a run folder, in evaluation mode; raises IntegrityError when it is damaged or unfinished."""
     tokenizer = new_tokenizer(session.registry, experiment, shape)
-    tokenizer.load_state_dict(dict(load_finished(folder).model))
+    load_weights(tokenizer, load_finished(folder), folder)
     return tokenizer.to(session.fabric.device).eval()
 
 

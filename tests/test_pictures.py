@@ -1,0 +1,87 @@
+"""Grids of images: every pixel where it belongs, at its own value."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dvgen.evaluation.pictures import GAP, SMALLEST, image_grid, pairs, save_grid
+
+
+def signals(n: int, channels: int = 3, size: int = 64) -> torch.Tensor:
+    """Images of one level each: image i is -1 + i / 10."""
+    return (torch.arange(n) / 10 - 1).reshape(n, 1, 1, 1).expand(n, channels, size, size)
+
+
+def level(i: int) -> int:
+    """The 8-bit value of image i."""
+    return round((i / 10) * 127.5)
+
+
+@pytest.mark.parametrize(("n", "columns", "rows"), [(1, 1, 1), (4, 2, 2), (5, 3, 2), (6, 6, 1), (7, 3, 3)])
+def test_images_stand_row_by_row_and_what_is_left_is_white(n: int, columns: int, rows: int) -> None:
+    pixels = np.asarray(image_grid(signals(n), columns))
+    cell = 64 + GAP
+    assert pixels.shape == (rows * cell + GAP, columns * cell + GAP, 3)
+    for i in range(rows * columns):
+        top, left = GAP + (i // columns) * cell, GAP + (i % columns) * cell
+        expected = level(i) if i < n else 255
+        found = pixels[top : top + 64, left : left + 64]
+        assert abs(found.astype(int) - expected).max() <= 1
+        assert (pixels[top : top + 64, left + 64 : left + 64 + GAP] == 255).all()
+        assert (pixels[top - GAP : top, left : left + 64] == 255).all()
+
+
+def test_without_a_number_of_columns_a_grid_is_square_or_a_row_less() -> None:
+    cell = 64 + GAP
+    sizes = {n: image_grid(signals(n)).size for n in (1, 4, 5, 9, 10)}
+    assert sizes == {
+        n: (c * cell + GAP, r * cell + GAP) for n, c, r in ((1, 1, 1), (4, 2, 2), (5, 3, 2), (9, 3, 3), (10, 4, 3))
+    }
+
+
+def test_small_images_are_enlarged_by_a_whole_factor_without_new_colours() -> None:
+    size = 8
+    picture = torch.linspace(-1, 1, size * size * 3).reshape(1, 3, size, size)
+    pixels = np.asarray(image_grid(picture))[GAP:-GAP, GAP:-GAP]
+    factor = SMALLEST // size
+    assert pixels.shape == (size * factor, size * factor, 3)
+    small = pixels[::factor, ::factor]
+    assert (np.kron(small, np.ones((factor, factor, 1), dtype=np.uint8)) == pixels).all()
+    expected = ((picture[0].permute(1, 2, 0) + 1) * 127.5).numpy()
+    assert abs(small - expected).max() <= 1
+
+
+def test_large_images_keep_their_size_and_grey_ones_become_rgb() -> None:
+    picture = image_grid(signals(1, channels=1, size=200))
+    assert picture.size == (200 + 2 * GAP, 200 + 2 * GAP)
+    assert picture.mode == "RGB"
+
+
+def test_values_out_of_range_are_clamped() -> None:
+    pixels = np.asarray(image_grid(torch.tensor([-9.0, 9.0]).reshape(2, 1, 1, 1).expand(2, 3, 64, 64), 2))
+    assert (pixels[10, 10] == 0).all()
+    assert (pixels[10, 10 + 64 + GAP] == 255).all()
+
+
+def test_a_grid_is_saved_whole_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "grid.any"
+    save_grid(path, signals(4))
+    save_grid(path, signals(5), 3)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert (np.asarray(image) == np.asarray(image_grid(signals(5), 3))).all()
+    assert [p.name for p in path.parent.iterdir()] == ["grid.any"]
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_originals_stand_above_their_reconstructions(n: int) -> None:
+    columns, originals = 3, torch.arange(float(n)).reshape(n, 1, 1, 1)
+    ordered = pairs(originals, -originals, columns).flatten().tolist()
+    expected: list[float] = []
+    for first in range(0, n, columns):
+        part = [float(i) for i in range(first, min(first + columns, n))]
+        expected += part + [-i for i in part]
+    assert ordered == expected

@@ -1,0 +1,143 @@
+"""What a person sees: every row and every number of the results, whole, in the words of their protocol."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dvgen.hookspecs import Run
+from dvgen.report.progress import ProgressConsole
+from dvgen.report.table import WIDTH, show_results
+
+
+def measured(value: float, metric: str, interval: tuple[float, float] | None = None, **protocol: str) -> dict[str, Any]:
+    key = {"metric": metric, "unit": metric, "protocol": protocol or {"likelihood": "exact"}, "higher_is_better": False}
+    return {"value": value, "interval": interval and list(interval), "n": 100, "key": key}
+
+
+def row(prior: str, nll: float, **more: Any) -> dict[str, Any]:
+    found = {"nll": measured(nll, "nats/code", (nll - 0.25, nll + 0.25)), "bits_image": measured(nll * 92, "bits/image")}
+    return {
+        "prior": prior,
+        "parameters": 1234567,
+        "train_seconds": 61.4,
+        "samples_per_second": 55.5,
+        "measurements": found | more,
+    }
+
+
+def results(rows: list[dict[str, Any]], **tokenizer: Any) -> dict[str, Any]:
+    found = {
+        "psnr": measured(23.456, "psnr", (23.4, 23.5)),
+        "usage/codes": measured(0.875, "codebook usage"),
+        "perplexity/codes": measured(77.7, "codebook perplexity"),
+    }
+    own = {
+        "name": "ema", "encoder": "vqvae", "data": "folder", "location": "my/[bold]images", "images": {"train": 40, "test": 4},
+        "codes": "abcdef0123456789", "conditioning": "none", "parameters": 12345, "steps": 600, "train_seconds": 61.4,
+        "levels": [{"name": "codes", "grid": [8, 8], "num_codes": 512}], "entropy_nats_per_image": None,
+        "codes_per_image": 64, "skipped": [], "measurements": found,
+    }  # fmt: skip
+    verdict = {
+        "pair": ["gpt", "pixelsnail"],
+        "difference": -0.5,
+        "interval": (-0.6, -0.4),
+        "unit": "nats/code",
+        "verdict": "gpt is better",
+    }
+    baselines = [
+        {"name": name, "measurements": row(name, value)["measurements"]} for name, value in (("unigram", 5.0), ("left+up", 3.3))
+    ]
+    group = {"tokenizer": own | tokenizer, "rows": rows, "baselines": baselines, "verdicts": [verdict]}
+    return {"groups": [group], "intervals": "95 %, over test images"}
+
+
+def shown(document: Mapping[str, Any], width: int = WIDTH) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    show_results(document, console)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+FD = {"fd": measured(0.0123, "FD[rand:v1]")}
+ROWS = [row("pixelsnail", 2.5, **FD), row("gpt", 2.0, **FD)]
+
+
+def test_every_row_baseline_and_verdict_is_shown_best_first() -> None:
+    text = shown(results(ROWS))
+    lines = [line.split() for line in text.splitlines()]
+    order = [words[0] for words in lines if words and words[0] in ("gpt", "pixelsnail", "unigram", "left+up")]
+    assert order[:4] == ["gpt", "pixelsnail", "unigram", "left+up"]
+    gpt = next(words for words in lines if words and words[0] == "gpt")
+    assert gpt == ["gpt", "1.23M", "2.0000", "±0.2500", "184.0", "-", "0.0123", "61", "56"]
+    assert "gpt - pixelsnail: -0.5000 nats/code [-0.6000, -0.4000], paired by image: gpt is better" in text
+    assert "95 %, over test images" in text
+
+
+def test_the_distance_is_named_after_its_features_and_no_markup_is_swallowed() -> None:
+    text = shown(results(ROWS))
+    assert "FD[rand:v1] ↓" in text
+    assert "my/[bold]images" in text
+    assert "FD ↓" in shown(results([row("gpt", 2.0)]))
+
+
+def test_the_tokenizer_is_described() -> None:
+    text = shown(results(ROWS, entropy_nats_per_image=64.0, skipped=["bad[1].png", "worse.png"]))
+    for part in (
+        "vqvae + ema", "train 40, test 4", "codes abcdef01", "conditioning: none", "12k parameters", "600 steps in 61 s",
+        "PSNR 23.46 ±0.05 dB", "codes: 8x8 codes of 512, usage 87.5%, perplexity 77.7",
+        "floor: 1.0000 nats/code, 92.33 bits/image",
+        "2 files could not be read", "bad[1].png",
+    ):  # fmt: skip
+        assert part in text.replace("\n", " ")
+
+
+def test_a_bound_is_shown_as_one() -> None:
+    bound = row("masked", 2.0)
+    for name in ("nll", "bits_image"):
+        bound["measurements"][name]["key"]["protocol"] = {"likelihood": "bound"}
+    text = shown(results([bound]))
+    assert "<= 2.0000 ±0.2500" in text
+    assert "<= 184.0" in text
+    assert "<=" not in shown(results(ROWS))
+
+
+@pytest.mark.parametrize("prior", ["gpt", "top=pixelsnail+bottom=pixelsnail"])
+def test_nothing_is_cut_off_where_there_is_no_terminal(prior: str) -> None:
+    full = {
+        "fd": measured(12345.6789, "FD[inception-tv:0123456789ab]"),
+        "excess": measured(1.2345, "excess", (1.2, 1.3)),
+    }
+    text = shown(results([row(prior, 12.0, **full)]))
+    assert "…" not in text
+    for part in (prior, "12.0000 ±0.2500", "1.2345 ±0.0500", "12345.6789", "FD[inception-tv:0123456789ab] ↓", "samples/s"):
+        assert part in text
+
+
+def run(step: int = 0) -> Run:
+    return Run(folder=Path("runs/[red]x"), stage="prior", name="x", step=step, config={})
+
+
+def progress(monkeypatch: pytest.MonkeyPatch, clock: list[float], step: int = 0) -> str:
+    """What is said of a run whose steps are logged at these times."""
+    console = Console(file=io.StringIO(), width=60)
+    now = [0.0]
+    monkeypatch.setattr("dvgen.report.progress.time.monotonic", lambda: now[0])
+    with ProgressConsole(console) as observer:
+        observer.dvgen_run_started(run(step))
+        for i, now[0] in enumerate(clock):
+            values = {"progress": (i + 1) / len(clock), "seconds": 10.0, "loss": 1.5, "examples_per_second": 99.0}
+            observer.dvgen_step(run(step), i + 1, values)
+        observer.dvgen_run_finished(run(step), {"step": len(clock), "seconds": 125.0})
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_progress_tells_beginning_end_and_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = progress(monkeypatch, [1.0, 20.0]).splitlines()
+    assert lines[0] == "prior: runs/[red]x"
+    assert lines[-1] == "prior: 2 steps in 2:05"
+    assert any(line.startswith("prior: 100%  step 2  loss 1.5000  99/s  0:00 left") for line in lines)
+    assert progress(monkeypatch, [1.0], step=7).splitlines()[0] == "prior: runs/[red]x, from step 7"
+    assert len(progress(monkeypatch, [1.0, 2.0, 3.0]).splitlines()) == 2
