@@ -287,8 +287,9 @@ def test_repeats_judge_by_seeds_and_images() -> None:
 def test_measurements_of_different_protocols_are_never_merged_or_ranked() -> None:
     with pytest.raises(IncomparableError):
         merge([repeat([4.0, 8.0]), repeat([4.0, 8.0], "another")])
-    with pytest.raises(IncomparableError):
-        judged([repeat([4.0, 8.0])], [repeat([4.0, 8.0], "another")])
+    verdict = judged([repeat([4.0, 8.0])], [repeat([4.0, 8.0], "another")])
+    assert (verdict["difference"], verdict["interval"]) == (None, None)
+    assert "measured differently" in verdict["verdict"]
 
 
 def test_one_repeat_keeps_its_measurements() -> None:

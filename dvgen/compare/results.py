@@ -11,6 +11,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from dvgen.config import unstructure
+from dvgen.errors import IncomparableError
 from dvgen.evaluation.assessment import Subject, TokenizerAssessment
 from dvgen.evaluation.measurement import Measurement, best, difference
 from dvgen.evaluation.statistics import mean_interval, seeds_interval
@@ -162,14 +163,18 @@ def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
 
 def verdicts(rows: Sequence[tuple[Experiment, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:
     """For every pair of rows on the same codes: the difference in nats/code, paired by image (and repeat), and what it says."""
-    found = []
+    found: list[dict[str, Any]] = []
     for (one, first, mine), (other, second, its) in itertools.combinations(rows, 2):
-        better = best([first["nll"], second["nll"]])
+        names = [prior_label(one), prior_label(other)]
+        try:
+            better = best([first["nll"], second["nll"]])
+        except IncomparableError as error:  # such as an exact likelihood and a bound
+            found.append({"pair": names, "difference": None, "interval": None, "unit": "nats/code", "verdict": str(error)})
+            continue
         length = mine[0].nats.sum() / mine[0].measurements["nll"].value / mine[0].nats.shape[1]
         pairs = [(a.nats - b.nats).sum(axis=0) / length for a, b in zip(mine, its, strict=True)]
         mean, interval = mean_interval(pairs[0]) if len(pairs) == 1 else seeds_interval(pairs)
         tie = interval is None or interval[0] <= 0 <= interval[1]
-        names = [prior_label(one), prior_label(other)]
         found.append(
             {
                 "pair": names,

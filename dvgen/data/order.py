@@ -36,7 +36,7 @@ class Order:
 
         A function of the arguments alone: steps may be asked for in any order.
         """
-        positions = torch.arange(step * self.size + rank, (step + 1) * self.size, world)
+        positions = torch.arange(step * self.size, (step + 1) * self.size)[rank::world]
         epochs = positions // self.n
         shown = [self._epoch(epoch)[positions[epochs == epoch] % self.n] for epoch in epochs.unique().tolist()]
         return torch.cat(shown) if shown else positions

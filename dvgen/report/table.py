@@ -114,8 +114,10 @@ def _distance_name(group: Results) -> str:
 
 
 def _verdict(verdict: Results) -> str:
-    low, high = verdict["interval"] or (math.nan, math.nan)
     one, other = verdict["pair"]
+    if verdict["interval"] is None:
+        return f"{one}, {other}: {verdict['verdict']}"
+    low, high = verdict["interval"]
     difference = f"{verdict['difference']:+.4f} nats/code [{low:+.4f}, {high:+.4f}]"
     return f"{one} - {other}: {difference}, paired by image: {verdict['verdict']}"
 

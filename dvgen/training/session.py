@@ -1,6 +1,7 @@
 """What every part of a run shares: the plugins, the device, and whether somebody asked to stop."""
 
 import gc
+import os
 import warnings
 from typing import Any
 
@@ -57,6 +58,7 @@ class Session:
 def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Session:
     """Launch Fabric on the hardware asked for. Raises ConfigError when the machine does not have it."""
     if hardware.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
         torch.use_deterministic_algorithms(True)
     with warnings.catch_warnings():
         # Fabric advises on what we decided on purpose (CPU while a GPU exists, srun present, ...)
