@@ -298,6 +298,16 @@ def test_one_repeat_keeps_its_measurements() -> None:
     assert merge([only, evolve(only, steps=2)])["nll"].value == pytest.approx(1.5)
 
 
+def test_a_decoder_of_another_size_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert dvgen_compare(folder, "--set", "encoder.downsample=8") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dvgen: decoder: makes signals of shape (3, 16, 16), but the data have (3, 32, 32)")
+    assert not folder.exists()
+
+
 def test_parts_that_do_not_fit_are_told_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert dvgen_compare(folder, "--set", "train.prior.micro_batches=3", "--set", "encoder.downsample=64") == 2

@@ -40,6 +40,7 @@ def results(rows: list[dict[str, Any]], **tokenizer: Any) -> dict[str, Any]:
         "codes": "abcdef0123456789", "conditioning": "none", "parameters": 12345, "steps": 600, "train_seconds": 61.4,
         "levels": [{"name": "codes", "grid": [8, 8], "num_codes": 512}], "entropy_nats_per_image": None,
         "codes_per_image": 64, "skipped": [], "measurements": found,
+        "experiment": {"decoder": {"use": "mirror"}, "loss": [{"use": "mse"}, {"use": "l1"}]},
     }  # fmt: skip
     verdict = {
         "pair": ["gpt", "pixelsnail"],
@@ -86,12 +87,31 @@ def test_the_distance_is_named_after_its_features_and_no_markup_is_swallowed() -
 def test_the_tokenizer_is_described() -> None:
     text = shown(results(ROWS, entropy_nats_per_image=64.0, skipped=["bad[1].png", "worse.png"]))
     for part in (
-        "vqvae + ema", "train 40, test 4", "codes abcdef01", "conditioning: none", "12k parameters", "600 steps in 61 s",
+        "vqvae + ema + mirror, mse+l1, on folder:my/", "train 40, test 4",
+        "codes abcdef01", "conditioning: none", "12k parameters", "600 steps in 61 s",
         "PSNR 23.46 ±0.05 dB", "codes: 8x8 codes of 512, usage 87.5%, perplexity 77.7",
         "floor: 1.0000 nats/code, 92.33 bits/image",
         "2 files could not be read", "bad[1].png",
     ):  # fmt: skip
         assert part in text.replace("\n", " ")
+
+
+def test_several_tokenizers_are_shown_side_by_side() -> None:
+    one, other = results(ROWS)["groups"] + results(ROWS, name="vq", train_seconds=12.0)["groups"]
+    text = shown({"groups": [one, other], "intervals": "95 %"})
+    summary = text[text.index("tokenizer ") :]
+    assert "PSNR dB" in summary
+    lines = [line for line in summary.splitlines() if line.lstrip().startswith("vqvae +")]
+    assert [line.split("+")[1].strip() for line in lines] == ["ema", "vq"]
+    assert lines[1].split()[-6:] == ["23.46", "±0.05", "87.5%", "77.7", "-", "12"]
+    assert "PSNR dB" not in shown(results(ROWS))
+
+
+def test_a_prior_that_loses_to_counting_is_named() -> None:
+    lost = "not better than counting neighbours"
+    assert lost not in shown(results(ROWS))
+    (line,) = [line for line in shown(results([row("gpt", 2.0), row("poor", 3.3)])).splitlines() if lost in line]
+    assert line.startswith("poor")
 
 
 def test_a_bound_is_shown_as_one() -> None:

@@ -16,9 +16,11 @@ WIDEST = 1000
 
 
 def show_results(results: Results, console: Console) -> None:
-    """One table a tokenizer: what it is and does, its priors and baselines, and the verdict on every pair."""
+    """The tokenizers side by side where there are several; then one table each: its priors, baselines, and verdicts."""
     for group in results["groups"]:
         _show_group(group, console)
+    if len(results["groups"]) > 1:
+        _show_tokenizers([group["tokenizer"] for group in results["groups"]], console)
     console.print(f"Intervals: {results['intervals']}. NLL compares only on the same codes: within one table.", markup=False)
 
 
@@ -26,20 +28,8 @@ def _show_group(group: Results, console: Console) -> None:
     tokenizer = group["tokenizer"]
     for line in _heading(tokenizer):
         console.print(line, markup=False, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    distance = _distance_name(group)
-    columns = [
-        "prior",
-        "params",
-        "NLL nats/code ↓",
-        "bits/image ↓",
-        "excess nats/code ↓",
-        f"{distance} ↓",
-        "train s",
-        "samples/s",
-    ]
-    for i, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=True)
+    table = _table("prior", "params", "NLL nats/code ↓", "bits/image ↓", "excess nats/code ↓", f"{_distance_name(group)} ↓",
+                   "train s", "samples/s")  # fmt: skip
     for row in sorted(group["rows"], key=lambda row: row["measurements"]["nll"]["value"]):
         table.add_row(*_row(row))
     table.add_section()
@@ -49,22 +39,62 @@ def _show_group(group: Results, console: Console) -> None:
     if "reconstruction_fd" in tokenizer["measurements"]:
         fd = _value(tokenizer["measurements"]["reconstruction_fd"], 4)
         table.add_row("reconstructions", "-", "", "", "", fd)
+    _print_whole(table, console)
+    for line in [*map(_verdict, group["verdicts"]), *_warnings(group)]:
+        console.print(line, markup=False, highlight=False)
+    console.print()
+
+
+def _show_tokenizers(tokenizers: list[Results], console: Console) -> None:
+    table = _table("tokenizer", "PSNR dB ↑", "usage ↑", "perplexity ↑", "reconstruction FD ↓", "train s")
+    for tokenizer in tokenizers:
+        found = tokenizer["measurements"]
+        usage = " / ".join(f"{found[f'usage/{level}']['value']:.1%}" for level in _levels(tokenizer))
+        perplexity = " / ".join(f"{found[f'perplexity/{level}']['value']:.1f}" for level in _levels(tokenizer))
+        distance = _value(found["reconstruction_fd"], 4) if "reconstruction_fd" in found else "-"
+        seconds = f"{tokenizer['train_seconds']:.0f}"
+        table.add_row(Text(_name(tokenizer)), _value(found["psnr"], 2), usage, perplexity, distance, seconds)
+    _print_whole(table, console)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=True)
+    return table
+
+
+def _print_whole(table: Table, console: Console) -> None:
     # numbers are never cut off: on a narrow terminal the lines wrap
     needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     console.width = max(console.width, needed)
     console.print(table)
-    for verdict in group["verdicts"]:
-        console.print(_verdict(verdict), markup=False, highlight=False)
-    console.print()
+
+
+def _warnings(group: Results) -> list[str]:
+    """What a reader must not miss: a prior that has not learned more than counting does."""
+    (left_up,) = (b["measurements"]["nll"] for b in group["baselines"] if b["name"] == "left+up")
+    lost = [row["prior"] for row in group["rows"] if row["measurements"]["nll"]["value"] >= left_up["value"]]
+    return [f"{prior} is not better than counting neighbours (left+up): train it longer, or look for a fault" for prior in lost]
+
+
+def _name(tokenizer: Results) -> str:
+    """Every box that decides a tokenizer."""
+    losses = "+".join(choice["use"] for choice in tokenizer["experiment"]["loss"])
+    where = f"{tokenizer['data']}:{tokenizer['location']}" if tokenizer["location"] else tokenizer["data"]
+    return f"{tokenizer['encoder']} + {tokenizer['name']} + {tokenizer['experiment']['decoder']['use']}, {losses}, on {where}"
+
+
+def _levels(tokenizer: Results) -> list[str]:
+    return [level["name"] for level in tokenizer["levels"]]
 
 
 def _heading(tokenizer: Results) -> list[str]:
     found = tokenizer["measurements"]
-    where = f"{tokenizer['data']}:{tokenizer['location']}" if tokenizer["location"] else tokenizer["data"]
     images = ", ".join(f"{split} {n}" for split, n in tokenizer["images"].items())
     lines = [
-        f"{tokenizer['encoder']} + {tokenizer['name']} on {where} ({images}), codes {tokenizer['codes'][:8]}, "
-        f"conditioning: {tokenizer['conditioning']}",
+        _name(tokenizer),
+        f"  {images}; codes {tokenizer['codes'][:8]}; conditioning: {tokenizer['conditioning']}",
         f"  {_count(tokenizer['parameters'])} parameters, {tokenizer['steps']} steps in {tokenizer['train_seconds']:.0f} s, "
         f"PSNR {_value(found['psnr'], 2)} dB",
     ]

@@ -12,7 +12,7 @@ from dvgen.code_model import CodeModel, assemble_code_model
 from dvgen.data.loading import data_hash, open_dataset
 from dvgen.data.splits import split
 from dvgen.data.token_cache import TokenCache
-from dvgen.errors import DataError, IntegrityError
+from dvgen.errors import ConfigError, DataError, IntegrityError
 from dvgen.experiment import Experiment, experiment_from, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import write_json, write_text
@@ -55,7 +55,14 @@ def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> 
 
     Raises ConfigError when the parts do not fit each other, the data, or the number of devices.
     """
-    tokenizer = new_tokenizer(session.registry, experiment, data.dataset.shape)
+    shape = data.dataset.shape
+    tokenizer = new_tokenizer(session.registry, experiment, shape).eval()
+    nothing = tuple(torch.zeros(1, *level.grid, dtype=torch.int64) for level in tokenizer.levels)
+    made = tuple(tokenizer.decode(nothing).shape[1:])
+    if made != shape:
+        raise ConfigError(
+            f"decoder: makes signals of shape {made} of these codes, but the data have {shape}; match the encoder"
+        )
     assemble_code_model(session.registry, experiment, tokenizer.levels, len(data.dataset.classes) if experiment.labels else 0)
     for training in (experiment.train.tokenizer, experiment.train.prior):
         check_division(training, session.fabric.world_size)

@@ -2,13 +2,11 @@
 
 from typing import cast, final
 
-from attrs import evolve, field, frozen
-from attrs.validators import ge
 from torch import Tensor, nn
 
 from dvgen.blocks.residual import residual_stack
 from dvgen.interfaces.autoencoder import Decoder
-from dvgen_vqvae.downsampling import halvings, power_of_two, single_width
+from dvgen_vqvae.convolutions import TINY, Convolutions, halvings, single_width
 
 
 @final
@@ -19,16 +17,9 @@ class VQVAEDecoder(Decoder):
     `downsample` must be that of the encoder.
     """
 
-    @frozen(kw_only=True)
-    class Config:
-        """channels: hidden width. residual_channels, residual_blocks: the stack. downsample: 1, 2, 4, 8, ..."""
+    Config = Convolutions
 
-        channels: int = field(default=64, validator=ge(1))
-        residual_channels: int = field(default=32, validator=ge(1))
-        residual_blocks: int = field(default=2, validator=ge(0))
-        downsample: int = field(default=4, validator=power_of_two)
-
-    def __init__(self, config: Config, *, channels: int, dims: tuple[int, ...]) -> None:
+    def __init__(self, config: Convolutions, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
         width = config.channels
         layers: list[nn.Module] = [
@@ -54,18 +45,14 @@ class VQVAEDecoder(Decoder):
         return cast(nn.Parameter, self.last.weight)
 
     @classmethod
-    def tiny(cls) -> Config:
+    def tiny(cls) -> Convolutions:
         """Eight channels, one block, half size."""
-        return cls.Config(channels=8, residual_channels=4, residual_blocks=1, downsample=2)
+        return TINY
 
     @classmethod
-    def scaled(cls, config: Config, width: float) -> Config:
+    def scaled(cls, config: Convolutions, width: float) -> Convolutions:
         """Both widths multiplied, at least 1."""
-        return evolve(
-            config,
-            channels=max(1, round(config.channels * width)),
-            residual_channels=max(1, round(config.residual_channels * width)),
-        )
+        return config.scaled(width)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """Images (b, channels, h, w) from one map of vectors (b, dims[0], *grid); not clamped."""
