@@ -302,9 +302,9 @@ def test_a_decoder_of_another_size_is_told_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert dvgen_compare(folder, "--set", "encoder.downsample=8") == 2
+    assert dvgen_compare(folder, "--set", "encoder.downsample=4") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dvgen: decoder: makes signals of shape (3, 16, 16), but the data have (3, 32, 32)")
+    assert line.startswith("dvgen: decoder: makes signals of shape (3, 64, 64), but the data have (3, 32, 32)")
     assert not folder.exists()
 
 
