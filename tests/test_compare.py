@@ -304,7 +304,7 @@ def test_a_decoder_of_another_size_is_told_before_anything_is_written(
     folder = tmp_path / "run"
     assert dvgen_compare(folder, "--set", "encoder.downsample=4") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dvgen: decoder: makes signals of shape (3, 64, 64), but the data have (3, 32, 32)")
+    assert line.startswith("dvgen: decoder: makes signals of shape (3, 64, 64) of these codes, but the data have (3, 32, 32)")
     assert not folder.exists()
 
 
