@@ -1,19 +1,21 @@
 """What an experiment says: one component a box, the data, and how long to train. Imports no torch."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import Factory, field, frozen
-from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, matches_re, min_len
+from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, min_len
 
 from dvgen.config import canonical, override, read_toml, structure, unstructure
 from dvgen.errors import ConfigError, PluginError
 from dvgen.registry import Registry
 
 SCHEMA = 1
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @frozen(kw_only=True)
@@ -45,6 +47,13 @@ class PriorChoice(Choice):
     level: str | None = None
 
 
+def _budget(instance: object, attribute: object, value: str) -> None:
+    """attrs validator: steps:N or seconds:S, more than nothing."""
+    match = re.fullmatch(r"(steps:\d+|seconds:\d+(\.\d+)?)", value)
+    if match is None or not float(value.partition(":")[2]):
+        raise ValueError(f"expected steps:N or seconds:S, more than 0, got {value!r}")
+
+
 @frozen(kw_only=True)
 class Training:
     """How one stage is trained: Adam with decoupled weight decay.
@@ -53,7 +62,7 @@ class Training:
     to zero over the last `decay` (a fraction) of the budget. A step averages `micro_batches` parts of its batch.
     """
 
-    budget: str = field(default="steps:1000", validator=matches_re(r"(steps:[1-9]\d*|seconds:\d+(\.\d+)?)"))
+    budget: str = field(default="steps:1000", validator=_budget)
     batch: int = field(default=64, validator=ge(1))
     micro_batches: int = field(default=1, validator=ge(1))
     lr: float = field(default=3e-4, validator=gt(0))
@@ -68,8 +77,9 @@ class Training:
 
 @frozen(kw_only=True)
 class Train:
-    """Both stages."""
+    """Both stages. `precision` of matrix products in training: "32-true", or "bf16-mixed" (autocast); evaluation is in 32."""
 
+    precision: str = field(default=PRECISIONS[0], validator=in_(PRECISIONS))
     tokenizer: Training = Training(budget="steps:1000", lr=1e-3)
     prior: Training = Training(budget="steps:800", batch=32, lr=2e-3, warmup=50, betas=(0.9, 0.95))
 
@@ -118,7 +128,9 @@ def experiment_from(table: Mapping[str, Any]) -> Experiment:
     known: dict[str, Any] = {}
     for key, value in table.items():
         listed = [value] if key in _LISTS and isinstance(value, Mapping) else value
-        if key in _LISTS and isinstance(listed, list | tuple):
+        if key in _LISTS and not isinstance(listed, list | tuple):
+            raise ConfigError(f'{key}: expected a table with use = "NAME", or several such tables, got {value!r}')
+        if key in _LISTS:
             known[key] = [_split(item, _choice_type(key)) for item in listed]
         else:
             known[key] = _split(value, _choice_type(key)) if key in ("data", "encoder", "decoder") else value

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from dvgen.errors import IntegrityError, Stopped
 from dvgen.sealed import seal
 from dvgen.training.checkpoint import (
     Checkpoint,
+    check_config,
     load_checkpoint,
     load_finished,
     load_newest,
@@ -23,6 +25,8 @@ from dvgen.training.checkpoint import (
     save_checkpoint,
     steps,
 )
+
+CONFIG = "5f" * 32
 
 
 def trained(updates: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -39,18 +43,18 @@ def trained(updates: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
     return module, optimizer
 
 
-def checkpoint(step: int, *, finished: bool = False) -> Checkpoint:
+def checkpoint(step: int, *, finished: bool = False, config: str = CONFIG) -> Checkpoint:
     module, optimizer = trained()
-    return Checkpoint(step, 1.5 * step, finished, module.state_dict(), optimizer_tensors(optimizer))
+    return Checkpoint(step, 1.5 * step, finished, config, module.state_dict(), optimizer_tensors(optimizer))
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     module, optimizer = trained()
     module[0].weight.data[0, :3] = torch.tensor([float("nan"), -0.0, 1e-45])
-    save_checkpoint(tmp_path, Checkpoint(7, 0.1 + 0.2, True, module.state_dict(), optimizer_tensors(optimizer)))
+    save_checkpoint(tmp_path, Checkpoint(7, 0.1 + 0.2, True, CONFIG, module.state_dict(), optimizer_tensors(optimizer)))
     found = load_newest(tmp_path)
     assert found is not None
-    assert (found.step, found.seconds, found.finished) == (7, 0.1 + 0.2, True)
+    assert (found.step, found.seconds, found.finished, found.config) == (7, 0.1 + 0.2, True, CONFIG)
     assert found.model.keys() == module.state_dict().keys()
     for name, tensor in module.state_dict().items():
         assert found.model[name].dtype == tensor.dtype
@@ -61,7 +65,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     ended, whole = trained(4)
     module, optimizer = trained(3)
-    save_checkpoint(tmp_path, Checkpoint(3, 0.0, False, module.state_dict(), optimizer_tensors(optimizer)))
+    save_checkpoint(tmp_path, Checkpoint(3, 0.0, False, CONFIG, module.state_dict(), optimizer_tensors(optimizer)))
     found = load_checkpoint(steps(tmp_path)[0])
     fresh, resumed = trained(0)
     fresh.load_state_dict(dict(found.model))
@@ -76,13 +80,13 @@ def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 def test_an_optimiser_without_state_is_saved_too(tmp_path: Path) -> None:
     module, optimizer = trained(0)
-    save_checkpoint(tmp_path, Checkpoint(0, 0.0, True, module.state_dict(), optimizer_tensors(optimizer)))
-    assert dict(load_finished(tmp_path).optimizer) == {}
+    save_checkpoint(tmp_path, Checkpoint(0, 0.0, True, CONFIG, module.state_dict(), optimizer_tensors(optimizer)))
+    assert dict(load_finished(tmp_path, CONFIG).optimizer) == {}
 
 
 def test_tied_weights_are_saved_under_both_names(tmp_path: Path) -> None:
     shared = torch.arange(6.0).reshape(2, 3)
-    save_checkpoint(tmp_path, Checkpoint(1, 0.0, False, {"a": shared, "b": shared, "part": shared[1]}, {}))
+    save_checkpoint(tmp_path, Checkpoint(1, 0.0, False, CONFIG, {"a": shared, "b": shared, "part": shared[1]}, {}))
     found = load_checkpoint(steps(tmp_path)[0]).model
     assert all(torch.equal(found[name], shared) for name in "ab")
     assert torch.equal(found["part"], shared[1])
@@ -98,10 +102,30 @@ def test_two_checkpoints_are_kept_and_leftovers_are_cleared(tmp_path: Path) -> N
     assert newest.step == 100
 
 
+def test_what_dvgen_did_not_write_is_neither_taken_nor_removed(tmp_path: Path) -> None:
+    """Not the user's copy of a checkpoint, nor what a file manager or a version control hides in the folder."""
+    place = tmp_path / "checkpoints"
+    foreign = ["step-best", "step-00000007-copy", "step-7", "step-000000007", "step-0000000x"]
+    hidden = [".git", ".writing-notes", ".old-step-by-step", ".step-00000001"]
+    for name in (*foreign, *hidden):
+        (place / name).mkdir(parents=True)
+    (place / "step-99999999").touch()
+    for name in (".writing-step-00000001-99", ".old-step-00000001-99"):
+        (place / name).mkdir()
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, checkpoint(step))
+    ours = ["step-00000002", "step-00000003"]
+    assert sorted(path.name for path in place.iterdir()) == sorted([*foreign, *hidden, "step-99999999", *ours])
+    assert [path.name for path in steps(tmp_path)] == ours[::-1]
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.step == 3
+
+
 def test_nothing_saved_is_nothing_found(tmp_path: Path) -> None:
     assert load_newest(tmp_path) is None
     with pytest.raises(IntegrityError, match="training has not finished"):
-        load_finished(tmp_path)
+        load_finished(tmp_path, CONFIG)
 
 
 def truncate(path: Path) -> None:
@@ -135,7 +159,7 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(tmp_path: Path, file: st
     assert found is not None
     assert found.step == 5
     with pytest.raises(IntegrityError):  # results are never taken of an older state than the run ended with
-        load_finished(tmp_path)
+        load_finished(tmp_path, CONFIG)
 
 
 def test_when_all_are_damaged_nothing_is_used(tmp_path: Path) -> None:
@@ -159,9 +183,21 @@ def test_a_run_with_a_damaged_newest_checkpoint_still_ends_at_the_same_weights(t
 def test_a_finished_checkpoint_is_asked_to_be_finished(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(3, finished=False))
     with pytest.raises(IntegrityError, match="training has not finished; go on with"):
-        load_finished(tmp_path)
+        load_finished(tmp_path, CONFIG)
     save_checkpoint(tmp_path, checkpoint(4, finished=True))
-    assert load_finished(tmp_path).step == 4
+    assert load_finished(tmp_path, CONFIG).step == 4
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, checkpoint(4, finished=True, config="a0" * 32))
+    assert load_finished(tmp_path, "a0" * 32).config == "a0" * 32
+    fault = re.escape(
+        f"{tmp_path}: trained under another config than its config.json says; restore config.json, or train in another folder"
+    )
+    with pytest.raises(IntegrityError, match=f"^{fault}$"):
+        load_finished(tmp_path, CONFIG)
+    with pytest.raises(IntegrityError, match=f"^{fault}$"):
+        check_config(checkpoint(4, config="a0" * 32), CONFIG, tmp_path)
 
 
 class Hostile:
@@ -194,7 +230,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, sealed: bo
 def test_a_sealed_state_of_the_wrong_form_is_refused(tmp_path: Path) -> None:
     place = save_checkpoint(tmp_path / "run", checkpoint(1))
     whole = {path.name: path.read_bytes() for path in place.iterdir() if path.name != "MANIFEST.json"}
-    for text in ({"step": 1}, [1], {"step": "one", "seconds": 0.0, "finished": True}):
+    for text in ({"step": 1}, [1], {"step": "one", "seconds": 0.0, "finished": True, "config": CONFIG}):
         whole["state.json"] = json.dumps(text).encode()
         seal(place, lambda aside: [(aside / file).write_bytes(data) for file, data in whole.items()] and None, {})
         with pytest.raises(IntegrityError):

@@ -88,7 +88,7 @@ BAD = [
     (["-p", "no:nonsense", "plugins"], USAGE, ["no:nonsense"]),
     (["-p", "no:gtp", "plugins"], USAGE, ["no:gtp", "did you mean 'gpt'?"]),
     (["-p", "no:gpt", "train", "--prior", "gpt"], USAGE, ["no prior named 'gpt'"]),
-    (["-p", "no_such_module", "train", "--prior", "mine"], USAGE, ["no prior named 'mine'", "no_such_module"]),
+    (["-p", "no_such_module", "train", "--prior", "gpt"], PLUGIN, ["-p no_such_module", "cannot be loaded"]),
     (
         ["-p", "broken_component", "train", "--prior", "broken"],
         PLUGIN,
@@ -199,11 +199,16 @@ def test_weights_of_another_model_are_refused(finished: Path, tmp_path: Path, ca
     for command in (["sample"], ["train", "--resume"]):
         code, line = refused(capsys, *command, str(folder))
         assert code == INTEGRITY
-        assert "not of the model that the config describes" in line
+        assert "trained under another config" in line
 
 
 def test_a_picture_that_cannot_be_written_is_told(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, line = refused(capsys, "sample", str(finished), "-n", "1", "-o", str(tmp_path))
+    for wrong in (tmp_path, tmp_path / "grid.jpg"):
+        code, line = refused(capsys, "sample", str(finished), "-n", "1", "-o", str(wrong))
+        assert code == USAGE
+        assert ".png" in line
+    (tmp_path / "file").touch()
+    code, line = refused(capsys, "sample", str(finished), "-n", "1", "-o", str(tmp_path / "file" / "grid.png"))
     assert code == MISSING
     assert "cannot be written" in line
 

@@ -23,7 +23,20 @@ from dvgen.registry import Registry
 
 PRIORS = "gpt,independent"
 NO_OPTIONS = dict.fromkeys(
-    ("config", "data", "encoder", "quantizer", "decoder", "loss", "prior", "seed", "labels", "tokenizer_budget", "budget")
+    (
+        "config",
+        "data",
+        "encoder",
+        "quantizer",
+        "decoder",
+        "loss",
+        "prior",
+        "seed",
+        "labels",
+        "tokenizer_budget",
+        "budget",
+        "precision",
+    )
 )
 
 
@@ -89,7 +102,7 @@ def test_results_are_complete(finished: Path) -> None:
         assert {"nll", "bits_code", "bits_image", "excess"} <= set(row["measurements"])
         assert row["steps"] == 3
         assert row["train_seconds"] > 0
-        assert Path(row["repeats"][0]["folder"]).is_dir()
+        assert (finished / "rows" / row["repeats"][0]["folder"]).is_dir()
         assert experiment_from(row["experiment"])
     (verdict,) = group["verdicts"]
     assert verdict["pair"] == ["gpt", "independent"]
@@ -140,8 +153,9 @@ def test_another_prior_is_added_to_what_is_there(copied: Path) -> None:
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.filterwarnings("default:assessed again")
 @pytest.mark.parametrize("damage", ["truncated", "removed", "another protocol"])
-def test_a_damaged_assessment_is_made_again(copied: Path, damage: str) -> None:
+def test_a_damaged_assessment_is_made_again(copied: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     known = results_of(copied)
     place = next(copied.glob("rows/gpt*/assessment"))
     if damage == "truncated":
@@ -154,6 +168,7 @@ def test_a_damaged_assessment_is_made_again(copied: Path, damage: str) -> None:
         manifest.write_text(manifest.read_text().replace("samples", "tampered"))
     before = modified(copied)
     assert dvgen_compare(copied) == 0
+    assert "warning: assessed again: " in capsys.readouterr().err
     assert results_of(copied) == known
     changed = {name for name, when in modified(copied).items() if before.get(name) != when}
     assert changed

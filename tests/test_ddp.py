@@ -13,7 +13,7 @@ import torch
 from toy_runs import settings
 
 from dvgen.cli import main
-from dvgen.training.checkpoint import load_finished
+from dvgen.training.checkpoint import load_checkpoint, steps
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
@@ -49,7 +49,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, launcher: str
     assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "finished"
     alone("train", "--out", str(tmp_path / "one"), *arguments)
     for part in ("tokenizer", "."):
-        one, two = (load_finished(tmp_path / name / part) for name in ("one", "two"))
+        one, two = (load_checkpoint(steps(tmp_path / name / part)[0]) for name in ("one", "two"))
         assert one.step == two.step == 8
         assert one.model.keys() == two.model.keys()
         for name, tensor in one.model.items():

@@ -158,7 +158,7 @@ def test_every_fault_of_a_file_is_told_at_once():
         "loss.0.weight: 'weight' must be >= 0: -1.0",
         "prior: Length of 'prior' must be >= 1: 0",
         "train.prior.batch: 'batch' must be >= 1: 0",
-        "train.prior.budget: 'budget' must match regex",
+        "train.prior.budget: expected steps:N or seconds:S, more than 0",
         "train.prior.betas: 'betas' must be < 1: 1.0",
         "train.tokenizer.leraning: unknown key",
         "evaluate.samples: 'samples' must be >= 2: 1",

@@ -127,9 +127,11 @@ def test_a_folder_in_use_is_left_alone(whole: Path, tmp_path: Path, capsys: pyte
     status = (folder / "run.json").read_text()
     with locked(folder):
         assert dvgen("train", "--resume", str(folder), "--accelerator", "cpu") == INTEGRITY
-        assert dvgen("compare", "--out", str(folder), *OPTIONS) == INTEGRITY
-        with pytest.raises(IntegrityError, match=f"in use by process {os.getpid()} on "), locked(folder):
-            pass
+    (tmp_path / "comparison").mkdir()
+    with locked(tmp_path / "comparison"):
+        assert dvgen("compare", "--out", str(tmp_path / "comparison"), *OPTIONS) == INTEGRITY
+    with locked(folder), pytest.raises(IntegrityError, match=f"in use by process {os.getpid()} on "), locked(folder):
+        pass
     assert f"in use by process {os.getpid()}" in capsys.readouterr().err
     assert (folder / "run.json").read_text() == status
     assert dvgen("train", "--resume", str(folder), "--accelerator", "cpu") == 0

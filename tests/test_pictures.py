@@ -1,5 +1,6 @@
 """Grids of images: every pixel where it belongs, at its own value."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dvgen.errors import ConfigError
 from dvgen.evaluation.pictures import GAP, SMALLEST, image_grid, pairs, save_grid
 
 
@@ -67,21 +69,74 @@ def test_values_out_of_range_are_clamped() -> None:
 
 
 def test_a_grid_is_saved_whole_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "grid.any"
+    path = tmp_path / "deep" / "grid.PNG"
     save_grid(path, signals(4))
     save_grid(path, signals(5), 3)
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert (np.asarray(image) == np.asarray(image_grid(signals(5), 3))).all()
-    assert [p.name for p in path.parent.iterdir()] == ["grid.any"]
+    assert [p.name for p in path.parent.iterdir()] == ["grid.PNG"]
 
 
-@pytest.mark.parametrize("n", [1, 3, 4, 7])
+@pytest.mark.parametrize("name", ["replace", "save"])
+def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """And the picture that was there stays; two processes do not write one temporary file."""
+    path = tmp_path / "grid.png"
+    asides: list[str] = []
+    save_grid(path, signals(4))
+    whole = path.read_bytes()
+
+    def full(*arguments: object, **options: object) -> None:
+        asides.extend(other.name for other in tmp_path.iterdir() if other != path)
+        raise OSError(28, "No space left on device")
+
+    def save(image: Image.Image, place: Path, **options: object) -> None:
+        place.write_bytes(b"half")
+        full()
+
+    monkeypatch.setattr(*((Path, "replace", full) if name == "replace" else (Image.Image, "save", save)))
+    with pytest.raises(OSError, match="No space"):
+        save_grid(path, signals(5))
+    assert len(asides) == 1
+    assert str(os.getpid()) in asides[0]
+    assert [other.name for other in tmp_path.iterdir()] == ["grid.png"]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["", ".", "folder.png", "samples", "samples.jpg", ".png", "new/samples.gif"])
+def test_a_picture_that_is_no_png_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ConfigError, match=r"expected a \.png file"):
+        save_grid(tmp_path / name, signals(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_path_without_a_file_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(), Path("/"), Path("..")):
+        with pytest.raises(ConfigError, match=r"expected a \.png file"):
+            save_grid(path, signals(1))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 6, 7])
 def test_originals_stand_above_their_reconstructions(n: int) -> None:
     columns, originals = 3, torch.arange(float(n)).reshape(n, 1, 1, 1)
     ordered = pairs(originals, -originals, columns).flatten().tolist()
     expected: list[float] = []
     for first in range(0, n, columns):
-        part = [float(i) for i in range(first, min(first + columns, n))]
-        expected += part + [-i for i in part]
+        part = [float(i) for i in range(first, first + columns)]
+        expected += [i if i < n else 1.0 for i in part] + [-i if i < n else 1.0 for i in part]
     assert ordered == expected
+
+
+@pytest.mark.parametrize(("n", "rows"), [(10, 2), (16, 2), (20, 4)])
+def test_in_the_grid_every_reconstruction_is_right_below_its_original(n: int, rows: int) -> None:
+    originals = signals(n, size=64) / 2
+    pixels = np.asarray(image_grid(pairs(originals, -originals, 16), 16)).astype(int)
+    cell = 64 + GAP
+    assert pixels.shape == (rows * cell + GAP, 16 * cell + GAP, 3)
+    centres = pixels[GAP + 32 :: cell, GAP + 32 :: cell, 0]
+    for i in range(rows // 2 * 16):
+        above, below = centres[i // 16 * 2, i % 16], centres[i // 16 * 2 + 1, i % 16]
+        levels = (255, 255) if i >= n else [round((sign * float(originals[i, 0, 0, 0]) + 1) * 127.5) for sign in (1, -1)]
+        assert abs(np.array([above, below]) - levels).max() <= 1, i

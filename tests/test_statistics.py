@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from dvgen.errors import ShapeError
-from dvgen.evaluation.statistics import mean_interval, seeds_interval, separate
+from dvgen.evaluation.statistics import mean_interval, seeds_interval
 
 
 def test_the_interval_of_a_mean_is_scipys() -> None:
@@ -63,10 +63,3 @@ def test_the_error_of_seeds_is_the_sum_of_both_variances() -> None:
 def test_seeds_without_two_rows_of_the_same_images_are_refused(rows: list[list[float]]) -> None:
     with pytest.raises(ShapeError, match="two or more seeds"):
         seeds_interval(rows)
-
-
-def test_intervals_are_separate_only_when_they_share_nothing() -> None:
-    assert separate((0.0, 1.0), (1.1, 2.0))
-    assert separate((1.1, 2.0), (0.0, 1.0))
-    assert not separate((0.0, 1.0), (1.0, 2.0))
-    assert not separate((0.0, 3.0), (1.0, 2.0))

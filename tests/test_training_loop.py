@@ -263,7 +263,8 @@ def test_budgets_and_the_learning_rate() -> None:
     assert [learning_rate(flat, step, 0.999) for step in (0, 5)] == [1.0, 1.0]
     timed = Budget.of(flat)
     assert [timed.progress(10**6, seconds) for seconds in (0.0, 5.0, 20.0)] == [0.0, 0.5, 1.0]
-    assert Budget.of(Training(budget="seconds:0")).progress(0, 0.0) == 1.0
+    with pytest.raises(ValueError, match="more than 0"):
+        Training(budget="seconds:0")
 
 
 def test_the_rate_of_a_step_is_the_one_that_is_logged_and_used(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dvgen.discovery import discover
 from dvgen.experiment import Experiment, Training, experiment_from, resolved
 from dvgen.hookspecs import Run
 from dvgen.interfaces.codes import Level
-from dvgen.training.checkpoint import load_finished, optimizer_tensors
+from dvgen.training.checkpoint import load_checkpoint, optimizer_tensors, steps
 from dvgen.training.interrupt import StopRequest
 from dvgen.training.loop import Loop, Plan, Stage
 from dvgen.training.prior import PriorStage, new_code_model
@@ -123,8 +123,9 @@ def state(done: Loop) -> dict[str, Tensor]:
 
 
 def saved(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a finished run's checkpoint."""
-    finished = load_finished(folder)
+    """Every tensor of a finished run's checkpoint, whatever its config."""
+    finished = load_checkpoint(steps(folder)[0])
+    assert finished.finished
     return {**finished.model, **finished.optimizer}
 
 

@@ -11,8 +11,8 @@ from dvgen import __version__
 from dvgen.cli.compare import compare
 from dvgen.cli.listing import data, plugins
 from dvgen.cli.run import evaluate, sample, train
-from dvgen.discovery import discover
-from dvgen.errors import DvgenError
+from dvgen.discovery import Plugins, discover
+from dvgen.errors import DvgenError, PluginError
 
 INTERRUPTED = 130
 
@@ -25,7 +25,16 @@ INTERRUPTED = 130
 @click.pass_context
 def group(context: click.Context, switches: tuple[str, ...]) -> None:
     """Discrete generative models from interchangeable parts, and one honest comparison of them."""
-    context.obj = lambda: discover(switches)
+    context.obj = lambda: _discover(switches, strict=context.invoked_subcommand != "plugins")
+
+
+def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
+    """The plugins; one that was asked for with -p and failed is an error, except for the command that lists failures."""
+    found = discover(switches)
+    asked = [failure for failure in found.registry.failures if failure.plugin in switches]
+    if strict and asked:
+        raise PluginError(f"-p {asked[0].plugin}: cannot be loaded: {asked[0].reason}")
+    return found
 
 
 for command in (compare, train, evaluate, sample, plugins, data):

@@ -40,14 +40,15 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
     """
     from dvgen.cli.work import print_results, session_for
     from dvgen.compare import Comparison, compare_all, expand, open_all
-    from dvgen.training.folder import working
+    from dvgen.training.folder import check_out, working
 
     plugins = load()
     axes = {box: _listed(box, options[box]) for box in BOXES if options[box] is not None}
     base = experiment_table(options | dict.fromkeys(axes))
     experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
     folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
-    with session_for(plugins, options) as session:
+    check_out(folder, ours=["results.json", "rows", "tokenizers"])
+    with session_for(plugins, options, experiments[0]) as session:
         opened = open_all(session, experiments)
         with working(folder, session.fabric.is_global_zero):
             results = compare_all(session, Comparison(experiments, seeds, folder), opened, say)

@@ -9,7 +9,16 @@ import click
 from dvgen.config import read_toml
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
-from dvgen.experiment import Experiment, check_components, experiment_from, parse_data, read_experiment, resolved, table_of
+from dvgen.experiment import (
+    PRECISIONS,
+    Experiment,
+    check_components,
+    experiment_from,
+    parse_data,
+    read_experiment,
+    resolved,
+    table_of,
+)
 from dvgen.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,11 +36,14 @@ _EXPERIMENT = (
     click.option("--labels/--no-labels", default=None, help="Condition the priors on class labels."),
     click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N or seconds:S."),
     click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N or seconds:S."),
+    click.option("--precision", type=click.Choice(PRECISIONS), help="Of training [default: 32-true]."),
+)
+_ACCELERATOR = click.option(
+    "--accelerator", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
 )
 _HARDWARE = (
-    click.option("--accelerator", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])),
+    _ACCELERATOR,
     click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
-    click.option("--precision", default="32-true", show_default=True, type=click.Choice(["32-true", "bf16-mixed"])),
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
 )
 json_option = click.option(
@@ -57,10 +69,15 @@ def experiment_options(command: F) -> F:
 
 
 def hardware_options(command: F) -> F:
-    """Where it runs."""
+    """Where training runs."""
     for option in reversed(_HARDWARE):
         command = option(command)
     return command
+
+
+def device_option(command: F) -> F:
+    """Where a command that does not train runs: on one device."""
+    return _ACCELERATOR(command)
 
 
 def experiment_table(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +93,8 @@ def experiment_table(options: Mapping[str, Any]) -> dict[str, Any]:
     for stage, option in (("tokenizer", "tokenizer_budget"), ("prior", "budget")):
         if options[option] is not None:
             table["train"][stage]["budget"] = options[option]
+    if options["precision"] is not None:
+        table["train"]["precision"] = options["precision"]
     return table
 
 
@@ -83,7 +102,10 @@ def put(table: dict[str, Any], box: str, text: str) -> None:
     """Fill a box by name. A component that already stands there keeps its fields, another one starts from its defaults."""
     if box == "data":
         choice = parse_data(text)
-        chosen = {"use": choice.use} | ({"location": choice.location} if choice.location else {})
+        # absolute, so that the run can be gone back to from anywhere
+        chosen = {"use": choice.use} | (
+            {"location": str(Path(choice.location).expanduser().absolute())} if choice.location else {}
+        )
         table[box] = chosen if table[box]["use"] != choice.use else table[box] | chosen
     elif box in ("encoder", "decoder"):
         table[box] = table[box] if table[box]["use"] == text else {"use": text}

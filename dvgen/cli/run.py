@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dvgen.cli.options import experiment_options, hardware_options, json_option, one, pass_plugins, say
+from dvgen.cli.options import device_option, experiment_options, hardware_options, json_option, one, pass_plugins, say
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, digest, table_of
@@ -25,7 +25,7 @@ FOLDER = click.Path(path_type=Path)
 def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
-    from dvgen.training.folder import working
+    from dvgen.training.folder import check_out, working
     from dvgen.training.pipeline import (
         check_assembly,
         finish_run,
@@ -42,10 +42,9 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
         _nothing_else(options | {"out": out})
     experiment = read_run(resume) if resume else one(options, plugins)
     folder = resume or out or _default_folder(experiment)
-    # not run.json: a run that was killed before it had a config has nothing to resume
-    if resume is None and any((folder / name).exists() for name in ("config.json", "results.json", "rows")):
-        raise ConfigError(f"{folder}: a run is already there; go on with --resume {folder}, or choose another --out")
-    with session_for(plugins, options) as session:
+    if resume is None:
+        check_out(folder, ours=["experiment.toml"])  # a run that was killed before it had a config has nothing to resume
+    with session_for(plugins, options, experiment) as session:
         data = open_data(session, experiment)
         check_assembly(session, experiment, data)
         place = tokenizer_folder(folder)
@@ -68,7 +67,7 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@hardware_options
+@device_option
 @json_option
 @pass_plugins
 def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
@@ -92,7 +91,7 @@ def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options
 @click.option("--top-k", type=click.IntRange(min=1))
 @click.option("--top-p", default=1.0, show_default=True)
 @click.option("--guidance", default=1.0, show_default=True, help="Classifier-free guidance scale; needs labels.")
-@hardware_options
+@device_option
 @json_option
 @pass_plugins
 def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
@@ -126,6 +125,7 @@ def _nothing_else(options: dict[str, Any]) -> None:
         "labels",
         "tokenizer_budget",
         "budget",
+        "precision",
     )
     given = [name for name in names if options[name] is not None] + (["set"] if options["assignments"] else [])
     if given:

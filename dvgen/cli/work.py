@@ -16,8 +16,9 @@ from dvgen.cli.options import say
 from dvgen.config import structure
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError, DataError, Stopped
-from dvgen.evaluation.pictures import save_grid
-from dvgen.evaluation.sampling import draw_samples
+from dvgen.evaluation.pictures import check_picture, save_grid
+from dvgen.evaluation.sampling import Request, draw_samples
+from dvgen.experiment import Experiment
 from dvgen.interfaces.prior import Sampling
 from dvgen.report.progress import ProgressConsole
 from dvgen.report.table import WIDTH, show_results
@@ -27,9 +28,13 @@ from dvgen.training.session import Hardware, Session, close_session, open_sessio
 
 
 @contextmanager
-def session_for(plugins: Plugins, options: Mapping[str, Any]) -> Iterator[Session]:
-    """A session on the hardware asked for, shown on standard error, that stops on Ctrl-C without loss."""
-    hardware = structure({name: options[name] for name in ("accelerator", "devices", "precision", "deterministic")}, Hardware)
+def session_for(plugins: Plugins, options: Mapping[str, Any], experiment: Experiment | None = None) -> Iterator[Session]:
+    """A session on the hardware asked for, shown on standard error, that stops on Ctrl-C without loss.
+
+    Training has the precision of its experiment; without one, nothing is trained.
+    """
+    chosen = {name: options[name] for name in ("accelerator", "devices", "deterministic") if name in options}
+    hardware = structure(chosen | ({"precision": experiment.train.precision} if experiment else {}), Hardware)
     with stop_on_signal(say) as stop, ProgressConsole(Console(stderr=True)) as progress:
         plugins.manager.register(progress, name="progress-console")
         try:
@@ -57,16 +62,19 @@ def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> di
     """Draw samples from the run in `folder` and write a grid; returns what was done."""
     fields = {name: options[name] for name in ("temperature", "top_p", "guidance")}
     sampling = structure(fields | ({"top_k": options["top_k"]} if options["top_k"] else {}), Sampling)
+    out: Path = options["out"] or folder / "samples" / f"samples-s{options['seed']}.png"
+    check_picture(out)
     experiment, prepared, model = load_run(session, folder)
     classes = prepared.data.dataset.classes
     if not experiment.labels and (options["label"] is not None or sampling.guidance != 1.0):
         raise ConfigError(f"{folder}: trained without labels, so --label and --guidance mean nothing; train with --labels")
     labels = _labels(classes, options["label"], options["number"]) if experiment.labels else None
+    request = Request(
+        n=options["number"], labels=labels, sampling=sampling, seed=options["seed"], batch=experiment.evaluate.batch
+    )
     samples = draw_samples(
-        model, prepared.tokenizer, options["number"], labels=labels, sampling=sampling, seed=options["seed"],
-        batch=experiment.evaluate.batch,
-    )  # fmt: skip
-    out: Path = options["out"] or folder / "samples" / f"samples-s{options['seed']}.png"
+        model, prepared.tokenizer, request, lambda: session.stop.check("drawing samples; nothing was written")
+    )
     if session.fabric.is_global_zero:
         try:
             save_grid(out, samples.signals)

@@ -52,7 +52,7 @@ class Repeat:
     def to_dict(self) -> dict[str, Any]:
         """Plain tables and numbers; the nats are kept in a file of their own."""
         return {
-            "folder": str(self.folder),
+            "folder": self.folder.name,
             "parameters": self.parameters,
             "train_seconds": self.seconds,
             "steps": self.steps,
@@ -79,7 +79,9 @@ def document(groups: Sequence[tuple[Group, Rows]], repeats: int) -> dict[str, An
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "environment": environment(),
         "repeats": repeats,
-        "intervals": "95 %, over test images" if repeats == 1 else f"95 %, over test images and {repeats} repeats of stage two",
+        "intervals": "95 %, over test images"
+        if repeats == 1
+        else f"95 %, of likelihoods over test images and {repeats} repeats of stage two, of other values over the repeats",
         "groups": [_entry(group, rows) for group, rows in groups],
     }
 
@@ -109,7 +111,7 @@ def _tokenizer(group: Group) -> dict[str, Any]:
         "location": experiment.data.location,
         "images": {split: cache.size(split) for split in cache.identity.splits},
         "skipped": list(dataset.skipped),
-        "folder": str(group.folder),
+        "folder": group.folder.name,
         "fingerprint": cache.identity.tokenizer,
         "codes": cache.identity.hash,
         "levels": unstructure(cache.levels),

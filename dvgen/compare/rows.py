@@ -1,10 +1,12 @@
 """Training and assessing the rows of a comparison; what is finished is never done again."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from attrs import evolve, frozen
 
 from dvgen.compare.results import Group, Repeat, document
@@ -12,12 +14,12 @@ from dvgen.config import canonical
 from dvgen.errors import ConfigError, IntegrityError
 from dvgen.evaluation.assessment import PriorAssessment, Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
 from dvgen.evaluation.pictures import pairs, save_grid
-from dvgen.experiment import Choice, Experiment, build, table_of
+from dvgen.experiment import Choice, Experiment, build, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.sealed import seal, verify, write_json
 from dvgen.training.checkpoint import load_finished
-from dvgen.training.folder import read_json, write_status
+from dvgen.training.folder import TRAINING_LOCK, locked, read_json, write_status
 from dvgen.training.pipeline import (
     OpenData,
     Prepared,
@@ -28,6 +30,7 @@ from dvgen.training.pipeline import (
     parameters,
     prepare,
     start_run,
+    tokenizer_folder,
 )
 from dvgen.training.prior import prior_config, prior_name, prior_seed
 from dvgen.training.session import Session
@@ -63,7 +66,7 @@ def open_all(session: Session, experiments: Sequence[Experiment]) -> dict[str, O
             opened[name] = open_data(session, experiment)
         try:
             check_assembly(session, experiment, opened[name])
-            _features(session, experiment, opened[name].dataset)
+            _features(session, experiment, opened[name].dataset)(torch.zeros(1, *opened[name].dataset.shape))
         except ConfigError as error:
             faults += str(error).splitlines()
     if faults:
@@ -91,11 +94,11 @@ def compare_all(session: Session, comparison: Comparison, opened: dict[str, Open
 def evaluate_run(session: Session, folder: Path, say: Say) -> dict[str, Any]:
     """Assess one finished run, whatever was measured before, and write its `results.json`."""
     experiment, prepared, model = load_run(session, folder)
-    tokenizer = folder / str(read_json(folder / "manifest.json")["tokenizer"])
     subject = _subject(session, experiment, prepared)
     say("assessing the tokenizer, then the prior")
-    group = _assessed_group(session, experiment, subject, tokenizer)
-    row = _assess(session, experiment, group, model, folder)
+    with locked(folder, session.fabric.is_global_zero, TRAINING_LOCK):
+        group = _assessed_group(session, experiment, subject, tokenizer_folder(folder))
+        row = _assess(session, experiment, group, model, folder)
     results = document([(group, [(experiment, [row])])], repeats=1)
     if session.fabric.is_global_zero:
         write_json(folder / RESULTS, results)
@@ -131,7 +134,11 @@ def _features(session: Session, experiment: Experiment, dataset: Dataset) -> Fea
 def _subject(session: Session, experiment: Experiment, prepared: Prepared) -> Subject:
     dataset = prepared.data.dataset
     features = _features(session, experiment, dataset)
-    return Subject(prepared.tokenizer, dataset, prepared.data.splits, prepared.cache, features, experiment.evaluate)
+
+    def pause() -> None:
+        session.stop.check("assessing; what is trained is kept, and the same command goes on from there")
+
+    return Subject(prepared.tokenizer, dataset, prepared.data.splits, prepared.cache, features, experiment.evaluate, pause)
 
 
 def _assessed_group(session: Session, experiment: Experiment, subject: Subject, folder: Path) -> Group:
@@ -139,7 +146,7 @@ def _assessed_group(session: Session, experiment: Experiment, subject: Subject, 
     picture = folder / "samples" / "reconstructions.png"
     if session.fabric.is_global_zero:
         save_grid(picture, pairs(assessment.originals, assessment.reconstructed, COLUMNS), COLUMNS)
-    finished = load_finished(folder)
+    finished = load_finished(folder, digest(tokenizer_config(experiment)))
     return Group(
         experiment=experiment,
         subject=subject,
@@ -177,7 +184,8 @@ def _assess(session: Session, experiment: Experiment, group: Group, model: Any, 
     result = assess_prior(
         group.subject, model, group.assessment.reference, labels=experiment.labels, seed=prior_seed(experiment)
     )
-    finished = load_finished(folder)
+    tokens = group.subject.cache.identity.hash
+    finished = load_finished(folder, digest(prior_config(experiment, tokens)))
     repeat = Repeat(
         folder=folder,
         parameters=parameters(model),
@@ -215,7 +223,8 @@ def _read_assessment(folder: Path, protocol: dict[str, Any]) -> Repeat | None:
     try:
         if verify(place)["protocol"] != canonical(protocol):
             return None
-    except IntegrityError:
+    except IntegrityError as error:
+        warnings.warn(f"assessed again: {error}", stacklevel=2)
         return None
     with np.load(place / "per_image.npz", allow_pickle=False) as arrays:
         nats = arrays["nats"]

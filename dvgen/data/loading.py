@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dvgen.data.splits import split
-from dvgen.errors import ConfigError, DataError
+from dvgen.errors import DvgenError, PluginError
 from dvgen.experiment import DataChoice, component_config, digest
 from dvgen.interfaces.data import Dataset
 from dvgen.registry import Registry
@@ -27,13 +27,19 @@ def open_dataset(registry: Registry, choice: DataChoice) -> Dataset:
 
 
 def survey(registry: Registry, choice: DataChoice) -> dict[str, Any]:
-    """Whether a data set can be opened: its splits, shape, classes and skipped files, or the fault that stands against it."""
+    """Whether a data set can be opened: its splits, shape, classes and skipped files, or the fault that stands against it.
+
+    Raises ConfigError for a name that no plugin supplies.
+    """
     row: dict[str, Any] = {"name": choice.use, "location": choice.location, "fault": None}
-    row["summary"] = registry.find("dataset", choice.use).component.summary
+    try:
+        row["summary"] = registry.find("dataset", choice.use).component.summary
+    except PluginError as error:  # supplied twice
+        return row | {"summary": "", "fault": str(error)}
     try:
         dataset = open_dataset(registry, choice)
         row["splits"] = {name: len(indices) for name, indices in split(dataset).items()}
-    except (ConfigError, DataError) as error:
+    except DvgenError as error:
         return row | {"fault": str(error)}
     return row | {"shape": dataset.shape, "classes": dataset.classes, "skipped": dataset.skipped}
 

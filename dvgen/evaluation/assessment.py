@@ -1,6 +1,6 @@
 """Everything that is measured of a tokenizer and of a prior, with the protocol of each number."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_ke
 from dvgen.evaluation.measurement import Key, Measurement
 from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
 from dvgen.evaluation.reconstruction import psnr, psnr_key
-from dvgen.evaluation.sampling import Samples, draw_samples
+from dvgen.evaluation.sampling import Request, Samples, draw_samples
 from dvgen.evaluation.statistics import mean_interval
 from dvgen.experiment import Evaluation
 from dvgen.interfaces.codes import Codes
@@ -36,7 +36,10 @@ Floats = NDArray[np.float64]
 
 @frozen
 class Subject:
-    """What is assessed, and with what: a tokenizer in evaluation mode, its data, its codes, the features of the distance."""
+    """What is assessed, and with what: a tokenizer in evaluation mode, its data, its codes, the features of the distance.
+
+    `pause` is called before each batch of work, and may raise to stop.
+    """
 
     tokenizer: Tokenizer
     dataset: Dataset
@@ -44,6 +47,7 @@ class Subject:
     cache: TokenCache
     features: Features
     settings: Evaluation
+    pause: Callable[[], None]
 
     @property
     def device(self) -> torch.device:
@@ -55,6 +59,7 @@ class Subject:
         indices = self.splits[SPLIT]
         shuffled = indices[permutation(len(indices), fold(0, "assessment"))]
         for signals, _ in signal_batches(self.dataset, shuffled, self.settings.batch):
+            self.pause()
             yield signals
 
 
@@ -109,6 +114,7 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     """
 
     def log_probs(codes: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
+        subject.pause()
         return model(tuple(code.to(subject.device) for code in codes), None if given is None else given.to(subject.device))
 
     cache, batch = subject.cache, subject.settings.batch
@@ -121,14 +127,16 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     found = named_likelihoods(subject, nats[SPLIT], protocol)
     if subject.dataset.exhaustive:
         found["excess"] = _excess(subject, nats, protocol)
-    drawn = _drawn_labels(subject) if labels else None
-    samples = draw_samples(
-        model, subject.tokenizer, subject.settings.samples, labels=drawn, sampling=Sampling(), seed=seed, batch=batch
+    request = Request(
+        n=subject.settings.samples,
+        labels=_drawn_labels(subject) if labels else None,
+        sampling=Sampling(),
+        seed=seed,
+        batch=batch,
     )
+    samples = draw_samples(model, subject.tokenizer, request, subject.pause)
     table = _features(subject, samples.signals)
-    found |= _distance(
-        subject, reference, table, {"source": "samples", "temperature": "1.0", "top_k": "all", "top_p": "1.0"}, "fd"
-    )
+    found |= _distance(subject, reference, table, _sampler(labels), "fd")
     return PriorAssessment(found, nats[SPLIT], samples)
 
 
@@ -177,6 +185,12 @@ def _drawn_labels(subject: Subject) -> Tensor:
     labels, wanted = subject.cache.labels(SPLIT), subject.settings.samples
     shuffled = labels[permutation(len(labels), fold(0, "labels"))]
     return shuffled.repeat(-(-wanted // len(labels)))[:wanted]
+
+
+def _sampler(labels: bool) -> dict[str, str]:
+    """How samples are drawn, for the protocol of their distance."""
+    conditioning = "labels, as in the test split" if labels else "none"
+    return {"source": "samples", "temperature": "1.0", "top_k": "all", "top_p": "1.0", "conditioning": conditioning}
 
 
 def _features(subject: Subject, signals: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Grids of images as PNG."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from dvgen.errors import ConfigError
 from dvgen.evaluation.reconstruction import to_uint8
 
 GAP = 2
@@ -30,14 +32,30 @@ def image_grid(signals: Tensor, columns: int | None = None) -> Image.Image:
 
 
 def save_grid(path: Path, signals: Tensor, columns: int | None = None) -> None:
-    """Write `image_grid` as PNG in one act, making the folder when it is not there."""
+    """Write `image_grid` as PNG in one act, making the folder when it is not there; raises as `check_picture` does."""
+    check_picture(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    image_grid(signals, columns).save(aside, format="PNG")
-    aside.replace(path)
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        image_grid(signals, columns).save(aside, format="PNG")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_picture(path: Path) -> None:
+    """Raise ConfigError when `save_grid` cannot write `path`: it has no file name, is a folder, or is no .png."""
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; expected a .png file, such as {path / 'samples.png'}")
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"{path}: pictures are written as PNG; expected a .png file, such as {path.parent / 'samples.png'}")
 
 
 def pairs(originals: Tensor, reconstructed: Tensor, columns: int) -> Tensor:
-    """Rows of originals above rows of their reconstructions, (2n, c, h, w), for a grid of `columns`."""
-    blocks = [torch.cat([a, b]) for a, b in zip(originals.split(columns), reconstructed.split(columns), strict=True)]
-    return torch.cat(blocks)
+    """Rows of originals (n, c, h, w), each above the row of their reconstructions, for a grid of `columns`.
+
+    The last two rows are filled up with white images, so that the result is (2 * columns * rows, c, h, w).
+    """
+    short = -len(originals) % columns
+    both = [torch.cat([signals, signals.new_ones(short, *signals.shape[1:])]) for signals in (originals, reconstructed)]
+    return rearrange(both, "kind (row column) c h w -> (row kind column) c h w", column=columns)

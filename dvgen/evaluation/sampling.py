@@ -1,9 +1,11 @@
 """Drawing samples: one generator a sample, so that sample i is the same in any batch."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from attrs import frozen
 from torch import Generator, Tensor
 
 from dvgen.code_model import CodeModel
@@ -21,21 +23,31 @@ class Samples(NamedTuple):
     seconds: float
 
 
+@frozen(kw_only=True)
+class Request:
+    """What to draw: n samples in batches; labels: (n,) int64, or None for an unconditional model."""
+
+    n: int
+    labels: Tensor | None
+    sampling: Sampling
+    seed: int
+    batch: int
+
+
 @torch.no_grad()
-def draw_samples(
-    model: CodeModel, tokenizer: Tokenizer, n: int, *, labels: Tensor | None, sampling: Sampling, seed: int, batch: int
-) -> Samples:
-    """Draw n samples, uncurated, in batches. labels: (n,) int64, or None for an unconditional model."""
+def draw_samples(model: CodeModel, tokenizer: Tokenizer, request: Request, pause: Callable[[], None]) -> Samples:
+    """Draw samples, uncurated. `pause` is called before each batch, and may raise to stop."""
     device = next(model.parameters()).device
     parts: list[Codes] = []
     signals: list[Tensor] = []
     seconds = 0.0
-    for first in range(0, n, batch):
-        numbers = range(first, min(first + batch, n))
-        generators = [Generator().manual_seed(fold(seed, "sample", i)) for i in numbers]
-        own = None if labels is None else labels[first : first + batch].to(device)
+    for first in range(0, request.n, request.batch):
+        pause()
+        numbers = range(first, min(first + request.batch, request.n))
+        generators = [Generator().manual_seed(fold(request.seed, "sample", i)) for i in numbers]
+        own = None if request.labels is None else request.labels[first : first + request.batch].to(device)
         began = time.monotonic()
-        codes = model.sample(generators, own, sampling=sampling)
+        codes = model.sample(generators, own, sampling=request.sampling)
         seconds += time.monotonic() - began
         parts.append(tuple(code.cpu() for code in codes))
         signals.append(tokenizer.decode(codes).clamp(-1, 1).cpu())

@@ -43,11 +43,6 @@ def seeds_interval(per_seed: Sequence[ArrayLike], confidence: float = 0.95) -> t
     return mean, _around(mean, float(variance) ** 0.5, seeds - 1, confidence)
 
 
-def separate(a: Interval, b: Interval) -> bool:
-    """Whether two intervals do not overlap: enough, though not needed, for a difference."""
-    return a[1] < b[0] or b[1] < a[0]
-
-
 def _around(mean: float, error: float, freedom: int, confidence: float) -> Interval:
     reach = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return mean - reach, mean + reach

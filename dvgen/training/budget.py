@@ -22,7 +22,7 @@ class Budget:
     def progress(self, step: int, seconds: float) -> float:
         """The share that is spent after `step` steps and `seconds` of training, at most 1."""
         spent = step if self.unit == "steps" else seconds
-        return min(1.0, spent / self.amount) if self.amount else 1.0
+        return min(1.0, spent / self.amount)
 
 
 def learning_rate(training: Training, step: int, progress: float) -> float:

@@ -1,6 +1,7 @@
 """Checkpoints: sealed folders of safetensors and JSON. Loading one runs no code and never accepts a damaged file."""
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -18,16 +19,22 @@ from dvgen.sealed import seal, verify
 
 FOLDER = "checkpoints"
 KEPT = 2
+_NAME = re.compile(r"step-[0-9]{8}")
+_LEFTOVER = re.compile(r"\.(writing|old)-step-[0-9]{8}-[0-9]+")  # as `seal` names them
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 @frozen
 class Checkpoint:
-    """Everything a run needs to go on: finished steps, seconds of training, weights and buffers, optimiser state."""
+    """Everything a run needs to go on: finished steps, seconds of training, weights and buffers, optimiser state.
+
+    config: SHA-256 (hex) of the config it was trained under.
+    """
 
     step: int
     seconds: float
     finished: bool
+    config: str
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
 
@@ -38,21 +45,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     def fill(aside: Path) -> None:
         save_file({name: _plain(tensor) for name, tensor in checkpoint.model.items()}, aside / _MODEL)
         save_file({name: _plain(tensor) for name, tensor in checkpoint.optimizer.items()}, aside / _OPTIMIZER)
-        state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "finished": checkpoint.finished}
+        state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "finished", "config")}
         (aside / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
     target = folder / FOLDER / f"step-{checkpoint.step:08d}"
     seal(target, fill, {"kind": "checkpoint", "step": checkpoint.step})
     for old in steps(folder)[KEPT:]:
         shutil.rmtree(old)
-    for leftover in (folder / FOLDER).glob(".*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for path in (folder / FOLDER).iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
     return target
 
 
 def steps(folder: Path) -> list[Path]:
-    """The checkpoints of a run folder, newest first, verified or not."""
-    return sorted((folder / FOLDER).glob("step-*"), reverse=True)
+    """The checkpoints of a run folder, newest first, verified or not: folders named step- and eight digits."""
+    found = (folder / FOLDER).glob("step-*")
+    return sorted((path for path in found if _NAME.fullmatch(path.name) and path.is_dir()), reverse=True)
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -77,19 +86,29 @@ def load_checkpoint(place: Path) -> Checkpoint:
     try:
         state = json.loads((place / _STATE).read_text(encoding="utf-8"))
         model, optimizer = load_file(place / _MODEL), load_file(place / _OPTIMIZER)
-        return Checkpoint(int(state["step"]), float(state["seconds"]), bool(state["finished"]), model, optimizer)
+        numbers = int(state["step"]), float(state["seconds"]), bool(state["finished"])
+        return Checkpoint(*numbers, str(state["config"]), model, optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         # sealed all the same: somebody else than dvgen wrote it
         raise IntegrityError(f"{place}: not a checkpoint of dvgen; train again in another folder") from None
 
 
-def load_finished(folder: Path) -> Checkpoint:
-    """The final checkpoint of a run; raises IntegrityError when it is damaged or the run did not finish."""
+def load_finished(folder: Path, config: str) -> Checkpoint:
+    """The final checkpoint of a run; raises IntegrityError when it is damaged, of another config, or the run did not finish."""
     found = steps(folder)
     checkpoint = load_checkpoint(found[0]) if found else None
     if checkpoint is None or not checkpoint.finished:
         raise IntegrityError(f"{folder}: training has not finished; go on with `dvgen train --resume`")
+    check_config(checkpoint, config, folder)
     return checkpoint
+
+
+def check_config(checkpoint: Checkpoint, config: str, folder: Path) -> None:
+    """Raise IntegrityError unless a checkpoint was trained under `config`, the SHA-256 (hex) of the folder's config."""
+    if checkpoint.config != config:
+        raise IntegrityError(
+            f"{folder}: trained under another config than its config.json says; restore config.json, or train in another folder"
+        )
 
 
 def load_weights(module: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:

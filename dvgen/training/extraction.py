@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dvgen.data.loading import data_hash, signal_batches
 from dvgen.data.token_cache import TokenBatch, TokenCache, TokenIdentity, write_tokens
+from dvgen.errors import IntegrityError
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import MANIFEST
 from dvgen.tokenizer import Tokenizer, fingerprint
@@ -35,7 +36,10 @@ def extract(
         tables = {split: _encoded(session, tokenizer, dataset, indices) for split, indices in splits.items()}
         write_tokens(folder, tables, identity)
     session.fabric.barrier()
-    return TokenCache.open(folder, identity)
+    try:
+        return TokenCache.open(folder, identity)
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; delete {folder}, and the codes are extracted again") from None
 
 
 def _encoded(session: Session, tokenizer: Tokenizer, dataset: Dataset, indices: Tensor) -> Iterator[TokenBatch]:

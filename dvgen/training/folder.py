@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,16 @@ from typing import Any
 
 import torch
 
-from dvgen.errors import DataError, IntegrityError, Stopped
+from dvgen.errors import ConfigError, DataError, IntegrityError, Stopped
 from dvgen.sealed import write_json
 
-STATUS, MANIFEST, CONFIG, LOCK = "run.json", "manifest.json", "config.json", "lock"
+STATUS, MANIFEST, CONFIG = "run.json", "manifest.json", "config.json"
+COMMAND_LOCK, TRAINING_LOCK = "lock", "training.lock"
+"""Of the command that works in a folder, and of whoever changes the stage in it: a row of a comparison is such a stage."""
 
 
 @contextmanager
-def locked(folder: Path, chief: bool = True) -> Iterator[None]:
+def locked(folder: Path, chief: bool = True, name: str = COMMAND_LOCK) -> Iterator[None]:
     """Keep every other command out of a folder; the operating system frees the lock of a process that dies.
 
     Of several ranks of one command only the `chief` takes the lock. Raises IntegrityError when another process holds it,
@@ -34,7 +36,7 @@ def locked(folder: Path, chief: bool = True) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK).open("a+")
+        handle = (folder / name).open("a+")
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --out") from None
     with handle:
@@ -66,6 +68,18 @@ def working(folder: Path, chief: bool = True) -> Iterator[None]:
             raise
         if chief:
             write_status(folder, "finished")
+
+
+def check_out(folder: Path, ours: Collection[str]) -> None:
+    """Raise ConfigError when a folder holds anything but `ours`, so that nobody's files are mixed with a run's, or lost."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: a file; choose another folder with --out")
+    present = {path.name for path in folder.glob("*") if not path.name.startswith(".")}
+    others = sorted(present - {STATUS, COMMAND_LOCK, TRAINING_LOCK} - set(ours))
+    if CONFIG in others:
+        raise ConfigError(f"{folder}: a run is already there; go on with --resume {folder}, or choose another --out")
+    if others:
+        raise ConfigError(f"{folder}: not empty (it holds {others[0]}); choose an empty or a new folder with --out")
 
 
 def write_status(folder: Path, status: str, **more: Any) -> None:

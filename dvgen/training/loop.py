@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from dvgen.data.order import Order
 from dvgen.errors import NonFiniteError, Stopped
-from dvgen.experiment import Training
+from dvgen.experiment import Training, digest
 from dvgen.hookspecs import Run
 from dvgen.seeding import fold
 from dvgen.training.budget import Budget, check_division, learning_rate
 from dvgen.training.checkpoint import (
     Checkpoint,
+    check_config,
     load_newest,
     load_optimizer,
     load_weights,
     optimizer_tensors,
     save_checkpoint,
 )
-from dvgen.training.folder import write_status
+from dvgen.training.folder import TRAINING_LOCK, locked, write_status
 from dvgen.training.session import Session
 
 
@@ -96,14 +97,20 @@ class Loop:
 
         Raises Stopped (after saving) on request and NonFiniteError (nothing applied, nothing saved) on a NaN or infinity.
         """
+        check_division(self.plan.training, self.session.fabric.world_size)
+        with locked(self.plan.folder, self.session.fabric.is_global_zero, TRAINING_LOCK):
+            return self._run()
+
+    def _run(self) -> Checkpoint:
         found = load_newest(self.plan.folder)
+        if found is not None:
+            check_config(found, digest(self.plan.config), self.plan.folder)
         self._prepare(found)
         if found is not None and found.finished:
             return found
         record = Run(
             folder=self.plan.folder, stage=self.stage.name, name=self.plan.folder.name, step=self.step, config=self.plan.config
         )
-        self.plan.folder.mkdir(parents=True, exist_ok=True)
         self._status("running")
         self.session.broadcast("dvgen_run_started", run=record)
         try:
@@ -117,7 +124,6 @@ class Loop:
 
     def _prepare(self, found: Checkpoint | None) -> None:
         fabric, training = self.session.fabric, self.plan.training
-        check_division(training, fabric.world_size)
         self.order = Order(self.stage.size, training.batch, self.plan.seed)
         module = self.stage.module.to(fabric.device)
         module.train()
@@ -214,9 +220,8 @@ class Loop:
         self._status("running")
 
     def _save(self, *, finished: bool) -> Checkpoint:
-        checkpoint = Checkpoint(
-            self.step, self.seconds, finished, self.stage.module.state_dict(), optimizer_tensors(self.optimizer.optimizer)
-        )
+        weights, moments = self.stage.module.state_dict(), optimizer_tensors(self.optimizer.optimizer)
+        checkpoint = Checkpoint(self.step, self.seconds, finished, digest(self.plan.config), weights, moments)
         if self.session.fabric.is_global_zero:
             save_checkpoint(self.plan.folder, checkpoint)
         self.session.fabric.barrier()

@@ -1,6 +1,7 @@
 """From an experiment to a trained tokenizer, its codes, and a trained prior, in folders that can be gone back to."""
 
 import os
+import re
 from pathlib import Path
 
 import tomli_w
@@ -76,8 +77,11 @@ def prepare(session: Session, experiment: Experiment, data: OpenData, folder: Pa
 
 
 def start_run(session: Session, experiment: Experiment, folder: Path, tokenizer: Path) -> None:
-    """Write what the run is: the experiment as TOML, resolved as JSON, and the manifest with where its tokenizer lies."""
-    if not session.fabric.is_global_zero:
+    """Write what the run is: the experiment as TOML, resolved as JSON, and the manifest with where its tokenizer lies.
+
+    Once: a run that goes on keeps the command, versions and hardware it began with.
+    """
+    if not session.fabric.is_global_zero or (folder / MANIFEST).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / EXPERIMENT, tomli_w.dumps(table_of(experiment)))
@@ -88,10 +92,10 @@ def start_run(session: Session, experiment: Experiment, folder: Path, tokenizer:
 def finish_run(session: Session, experiment: Experiment, prepared: Prepared, folder: Path) -> CodeModel:
     """Train the priors in `folder` on the prepared codes (or go on, or load them) and complete the manifest."""
     model = train_prior(session, experiment, prepared.cache, folder)
-    if session.fabric.is_global_zero:
-        manifest = read_json(folder / MANIFEST)
-        manifest |= {"data": data_hash(prepared.data.dataset), "tokens": prepared.cache.identity.hash}
-        write_json(folder / MANIFEST, manifest)
+    manifest = read_json(folder / MANIFEST)
+    known = manifest | {"data": data_hash(prepared.data.dataset), "tokens": prepared.cache.identity.hash}
+    if session.fabric.is_global_zero and known != manifest:
+        write_json(folder / MANIFEST, known)
     return model
 
 
@@ -99,13 +103,28 @@ def read_run(folder: Path) -> Experiment:
     """The experiment of a run folder; raises DataError when there is none."""
     if not (folder / CONFIG).is_file():
         raise DataError(f"{folder}: no run here (no {CONFIG}); give the folder that `dvgen train` or `dvgen compare` made")
-    return experiment_from(read_json(folder / CONFIG))
+    if (folder / MANIFEST).exists() and _tokenizer_of(folder) == ".":
+        raise DataError(f"{folder}: a tokenizer, not a run; give a folder beside it in rows/")
+    try:
+        return experiment_from(read_json(folder / CONFIG))
+    except ConfigError as error:
+        raise IntegrityError(f"{folder / CONFIG}: not what dvgen wrote: {error}") from None
 
 
 def tokenizer_folder(folder: Path) -> Path:
     """Where the tokenizer of a run lies: in the run, or beside it when a comparison shares it among its rows."""
     known = (folder / MANIFEST).exists()  # a run that was killed as it began may have none, and no tokenizer either
-    return folder / str(read_json(folder / MANIFEST)["tokenizer"]) if known else folder / TOKENIZER
+    return folder / _tokenizer_of(folder) if known else folder / TOKENIZER
+
+
+def _tokenizer_of(folder: Path) -> str:
+    """Where the manifest says that the tokenizer lies: here (of a tokenizer itself), in the run, or in a comparison."""
+    found = read_json(folder / MANIFEST).get("tokenizer")
+    if found not in (".", TOKENIZER) and not re.fullmatch(r"\.\./\.\./tokenizers/[\w+-]+", str(found)):
+        raise IntegrityError(
+            f"{folder / MANIFEST}: damaged, it does not say where the tokenizer lies; restore it, or train anew"
+        )
+    return str(found)
 
 
 def load_run(session: Session, folder: Path) -> tuple[Experiment, Prepared, CodeModel]:

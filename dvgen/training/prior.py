@@ -53,7 +53,7 @@ def prior_config(experiment: Experiment, tokens: str) -> dict[str, Any]:
     """The part of a resolved experiment that decides its priors, given the identity of the codes."""
     table = table_of(experiment)
     chosen = {name: table[name] for name in ("schema", "seed", "repeat", "labels", "prior")}
-    return chosen | {"tokens": tokens, "train": {"prior": table["train"]["prior"]}}
+    return chosen | {"tokens": tokens, "train": {name: table["train"][name] for name in ("precision", "prior")}}
 
 
 def new_code_model(registry: Registry, experiment: Experiment, cache: TokenCache) -> CodeModel:
@@ -75,7 +75,7 @@ def train_prior(session: Session, experiment: Experiment, cache: TokenCache, fol
 def load_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
     """The finished code model of a run folder, in evaluation mode; raises IntegrityError when damaged or unfinished."""
     model = new_code_model(session.registry, experiment, cache)
-    load_weights(model, load_finished(folder), folder)
+    load_weights(model, load_finished(folder, digest(prior_config(experiment, cache.identity.hash))), folder)
     return model.to(session.fabric.device).eval()
 
 

@@ -12,11 +12,11 @@ from lightning_fabric import Fabric
 
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
+from dvgen.experiment import PRECISIONS
 from dvgen.registry import Registry
 from dvgen.training.interrupt import StopRequest
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @frozen(kw_only=True)

@@ -94,7 +94,7 @@ def tokenizer_config(experiment: Experiment) -> dict[str, Any]:
     """The part of a resolved experiment that decides a tokenizer; two runs with equal parts train the same one."""
     table = table_of(experiment)
     chosen = {name: table[name] for name in ("schema", "seed", "data", "encoder", "quantizer", "decoder", "loss")}
-    return chosen | {"train": {"tokenizer": table["train"]["tokenizer"]}}
+    return chosen | {"train": {name: table["train"][name] for name in ("precision", "tokenizer")}}
 
 
 def new_tokenizer(registry: Registry, experiment: Experiment, shape: tuple[int, ...]) -> Tokenizer:
@@ -116,7 +116,7 @@ def train_tokenizer(session: Session, experiment: Experiment, dataset: Dataset, 
 def load_tokenizer(session: Session, experiment: Experiment, shape: tuple[int, ...], folder: Path) -> Tokenizer:
     """The finished tokenizer of a run folder, in evaluation mode; raises IntegrityError when it is damaged or unfinished."""
     tokenizer = new_tokenizer(session.registry, experiment, shape)
-    load_weights(tokenizer, load_finished(folder), folder)
+    load_weights(tokenizer, load_finished(folder, digest(tokenizer_config(experiment))), folder)
     return tokenizer.to(session.fabric.device).eval()
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from einops import rearrange
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 1 << 27  # about 134 million; more, in a file of a data set, is a decompression bomb
@@ -21,7 +21,7 @@ def decode(data: bytes, size: int) -> np.ndarray:
     transparency is laid over white, 16-bit grey keeps its upper 8 bits, an animation gives its first frame.
     Raises one of many exceptions when the file cannot be read.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _opened(data) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise ValueError(f"{width} x {height} pixels, more than {MOST_PIXELS}")
@@ -39,6 +39,13 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:  # its text shows the buffer as Python does, which tells a user nothing
+        raise UnidentifiedImageError("not an image Pillow can read") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -5,6 +5,8 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from dvgen.errors import DataError
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 ORDER = ("train", "validation", "test")
@@ -22,14 +24,28 @@ class Entry(NamedTuple):
 def find_images(root: Path) -> list[Entry]:
     """The image files under `root`, part by part and sorted by name.
 
-    Top folders that are all named train, val, validation or test, with train among them, are parts; otherwise everything
-    is "train". The class is the next folder down, or "all" for a file that lies in none.
+    With a top folder train, the top folders train, val, validation and test are parts; without one, everything is "train".
+    The class is the next folder down, or "all" for a file that lies in none.
+    Raises DataError when there are images beside the parts: with every top folder taken for a class, those of the test
+    part would be trained on.
     """
     names = sorted(_walk(root))
-    tops = {name.partition("/")[0] if "/" in name else "" for name in names}
-    divided = "train" in tops and tops <= set(PARTS)
+    divided = any(name.startswith("train/") for name in names)
+    if divided:
+        _check_parts(root, names)
     entries = [_entry(name, divided) for name in names]
     return sorted(entries, key=lambda entry: (ORDER.index(entry.part), entry.name))
+
+
+def _check_parts(root: Path, names: list[str]) -> None:
+    strays = [name for name in names if name.partition("/")[0] not in PARTS or "/" not in name]
+    if strays:
+        top, slash, _ = strays[0].partition("/")
+        raise DataError(
+            f"{root}: the folder 'train' says that top folders are parts, but beside it is {top + slash!r}; expected only "
+            "train, test and validation at the top, or none of them; move it away or into a part (a class named train: put "
+            "all classes into a folder train)"
+        )
 
 
 def _entry(name: str, divided: bool) -> Entry:

@@ -73,13 +73,43 @@ def test_parts_without_classes(tmp_path):
     assert (dataset.classes, dataset.parts) == (("all",), {"train": (0, 1), "test": (1, 2)})
 
 
-@pytest.mark.parametrize("tops", [("test", "val"), ("train", "tram"), ("train", "test", "")])
-def test_other_folders_beside_them_make_them_classes(tmp_path, tops):
+@pytest.mark.parametrize("tops", [("test", "val"), ("test", "tram"), ("test", "")])
+def test_without_a_folder_train_all_top_folders_are_classes(tmp_path, tops):
     for top in tops:
         save(tmp_path / top / "0.png")
     dataset = opened(tmp_path)
     assert dataset.parts == {"train": (0, len(tops))}
     assert dataset.classes == tuple(sorted(top or "all" for top in tops))
+
+
+@pytest.mark.parametrize("tops", [("train",), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize(
+    ("stray", "named"), [("tram/deep/0.png", "'tram/'"), ("0.png", "'0.png'"), ("Test/a/0.png", "'Test/'")]
+)
+def test_an_image_beside_the_parts_is_refused_and_named(tmp_path, tops, stray, named):
+    """Else the test part would become a class, and be trained on."""
+    for top in tops:
+        save(tmp_path / top / "a" / "0.png")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("without images it is not in the way")
+    (tmp_path / ".cache").mkdir()
+    save(tmp_path / ".cache" / "0.png")
+    assert opened(tmp_path).classes == ("a",)
+    save(tmp_path / stray)
+    with pytest.raises(DataError, match="expected only train, test and validation at the top, or none of them") as refused:
+        opened(tmp_path)
+    line = str(refused.value)
+    assert str(tmp_path) in line
+    assert f"beside it is {named};" in line
+    assert "move it away or into a part" in line
+    assert "\n" not in line
+
+
+def test_a_class_may_be_named_train_where_the_message_says(tmp_path):
+    for kind in ("tram", "train"):
+        save(tmp_path / "train" / kind / "0.png")
+    dataset = opened(tmp_path)
+    assert (dataset.classes, dataset.parts) == (("train", "tram"), {"train": (0, 2)})
 
 
 def test_loops_of_links_end_and_no_image_counts_twice(tmp_path):
@@ -165,8 +195,9 @@ def test_missing_and_empty_folders_say_what_was_looked_for_and_where(tmp_path):
     with pytest.raises(DataError, match=rf"no image in {tmp_path}.*\.png"):
         opened(tmp_path)
     (tmp_path / "bad.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the 1 images .*bad\.jpg: UnidentifiedImageError"):
+    with pytest.raises(DataError, match=r"none of the 1 images .*bad\.jpg: .*not an image Pillow can read") as refused:
         opened(tmp_path)
+    assert "object at 0x" not in str(refused.value)
 
 
 def test_floating_point_pixels_are_skipped(tmp_path):
