@@ -6,18 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import TINY_GPT, settings
-
-from dvgen.cli import main
+from toy_runs import TINY_GPT, dvgen, settings
 
 USAGE, MISSING, INTEGRITY, PLUGIN = 2, 3, 4, 5
-
-
-def dvgen(*arguments: str) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from toy_runs import settings, watched
 from dvgen.cli import main
 from dvgen.cli.options import experiment_table, finished_experiment, put
 from dvgen.compare.grid import expand
-from dvgen.compare.results import Repeat, merge, verdicts
+from dvgen.compare.results import Repeat, merge, row_labels, verdicts
 from dvgen.compare.rows import Comparison, compare_all, open_all
 from dvgen.errors import ConfigError, IncomparableError, Stopped
 from dvgen.evaluation.measurement import Key, Measurement
@@ -277,8 +277,7 @@ def repeat(nats: list[float], protocol: str = "same") -> Repeat:
 
 
 def judged(one: list[Repeat], other: list[Repeat]) -> dict[str, Any]:
-    left, right = (experiment_from({"prior": {"use": name}}) for name in ("left", "right"))
-    (verdict,) = verdicts([(left, merge(one), one), (right, merge(other), other)])
+    (verdict,) = verdicts([("left", merge(one), one), ("right", merge(other), other)])
     return verdict
 
 
@@ -305,6 +304,13 @@ def test_measurements_of_different_protocols_are_never_merged_or_ranked() -> Non
     verdict = judged([repeat([4.0, 8.0])], [repeat([4.0, 8.0], "another")])
     assert (verdict["difference"], verdict["interval"]) == (None, None)
     assert "measured differently" in verdict["verdict"]
+
+
+def test_rows_that_differ_in_budget_say_so(registry: Registry) -> None:
+    axes = {"prior": ["gpt", "pixelsnail"], "budget": ["steps:1", "steps:2"]}
+    grid = expand(experiment_table(NO_OPTIONS), axes, put, lambda made: finished_experiment(registry, made, ()))
+    assert row_labels(grid) == ["gpt steps:1", "gpt steps:2", "pixelsnail steps:1", "pixelsnail steps:2"]
+    assert row_labels(grid[::2]) == ["gpt", "pixelsnail"]
 
 
 def test_one_repeat_keeps_its_measurements() -> None:

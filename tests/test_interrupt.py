@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from toy_runs import TINY_GPT, same, saved, settings
+from toy_runs import TINY_GPT, dvgen, same, saved, settings
 
 from dvgen import hookimpl
-from dvgen.cli import main
 from dvgen.errors import IntegrityError
 from dvgen.training.checkpoint import load_newest
 from dvgen.training.folder import locked
@@ -26,13 +25,6 @@ STEPS = (30, 30)
 EVERY = [f"train.{stage}.{field}" for stage in ("tokenizer", "prior") for field in ("log_every=1", "checkpoint_every=4")]
 OPTIONS = settings(*TINY_GPT, *EVERY, steps=STEPS)
 STOPPED, INTERRUPTED, INTEGRITY = 75, 130, 4
-
-
-def dvgen(*arguments: str) -> int:
-    """The exit code of a command, in this process."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
 
 
 def finished_like(folder: Path, whole: Path) -> None:

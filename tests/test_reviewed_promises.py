@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_runs import TINY_GPT, settings
+from toy_runs import TINY_GPT, dvgen, settings
 
-from dvgen.cli import main
 from dvgen.data.loading import open_dataset
 from dvgen.errors import ConfigError, DataError, IntegrityError, Stopped
 from dvgen.evaluation.assessment import _sampler
@@ -18,13 +17,6 @@ from dvgen.training.prior import prior_config
 from dvgen.training.tokenizer import tokenizer_config
 
 INTEGRITY = 4
-
-
-def dvgen(*arguments: str) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 import torch
 from torch import Tensor
 from toy_components import NoiseDataset
 
 from dvgen import hookimpl
+from dvgen.cli import main
 from dvgen.data.token_cache import TokenBatch, TokenCache, TokenIdentity, write_tokens
 from dvgen.discovery import discover
 from dvgen.experiment import Experiment, Training, experiment_from, resolved
@@ -151,3 +153,10 @@ def settings(*assignments: str, steps: tuple[int, int] = (3, 3)) -> list[str]:
     """Options of the command line for a tiny experiment, `assignments` last."""
     sets = [part for text in (*TINY, *assignments) for part in ("--set", text)]
     return [*sets, "--accelerator", "cpu", "--tokenizer-budget", f"steps:{steps[0]}", "--budget", f"steps:{steps[1]}"]
+
+
+def dvgen(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)

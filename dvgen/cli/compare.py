@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dvgen.cli.options import (
+    AXES,
     experiment_options,
     experiment_table,
     finished_experiment,
@@ -19,8 +20,6 @@ from dvgen.cli.options import (
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import digest
-
-BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
 
 
 @click.command()
@@ -35,15 +34,15 @@ BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
 def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a grid of experiments and compare them: dvgen compare --prior pixelsnail,gpt
 
-    Every component option takes a comma list; the grid is their product. A tokenizer is trained once and shared by its
-    rows. The same command goes on where an interrupted one stopped.
+    Every component option and both budgets take a comma list; the grid is their product. A tokenizer is trained once and
+    shared by its rows. The same command goes on where an interrupted one stopped.
     """
     from dvgen.cli.work import print_results, session_for
     from dvgen.compare import Comparison, compare_all, expand, open_all
     from dvgen.training.folder import check_out, working
 
     plugins = load()
-    axes = {box: _listed(box, options[box]) for box in BOXES if options[box] is not None}
+    axes = {box: _listed(box, options[box]) for box in AXES if options[box] is not None}
     base = experiment_table(options | dict.fromkeys(axes))
     experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
     folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
@@ -60,5 +59,5 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
 def _listed(box: str, text: str) -> list[str]:
     values = [value.strip() for value in text.split(",")]
     if not all(values):
-        raise ConfigError(f"--{box} {text!r}: an empty name in the list")
+        raise ConfigError(f"--{box.replace('_', '-')} {text!r}: an empty name in the list")
     return values

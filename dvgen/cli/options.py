@@ -46,6 +46,11 @@ _HARDWARE = (
     click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
 )
+BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
+BUDGETS = {"tokenizer_budget": "tokenizer", "budget": "prior"}
+AXES = (*BOXES, *BUDGETS)
+"""The options that `dvgen compare` takes lists of."""
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on standard output, the rest on standard error."
 )
@@ -84,23 +89,25 @@ def experiment_table(options: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the experiment that a command line describes, `--set` not yet applied."""
     path: Path | None = options["config"]
     table = table_of(experiment_from(read_toml(path) if path else {}))
-    for box in ("data", "encoder", "quantizer", "decoder", "loss", "prior"):
-        if options[box] is not None:
-            put(table, box, options[box])
+    for axis in AXES:
+        if options[axis] is not None:
+            put(table, axis, options[axis])
     for name in ("seed", "labels"):
         if options[name] is not None:
             table[name] = options[name]
-    for stage, option in (("tokenizer", "tokenizer_budget"), ("prior", "budget")):
-        if options[option] is not None:
-            table["train"][stage]["budget"] = options[option]
     if options["precision"] is not None:
         table["train"]["precision"] = options["precision"]
     return table
 
 
 def put(table: dict[str, Any], box: str, text: str) -> None:
-    """Fill a box by name. A component that already stands there keeps its fields, another one starts from its defaults."""
-    if box == "data":
+    """Fill a box by name, or set a budget.
+
+    A component that already stands in a box keeps its fields, another one starts from its defaults.
+    """
+    if box in BUDGETS:
+        table["train"][BUDGETS[box]]["budget"] = text
+    elif box == "data":
         choice = parse_data(text)
         # absolute, so that the run can be gone back to from anywhere
         chosen = {"use": choice.use} | (
@@ -131,7 +138,7 @@ def finished_experiment(registry: Registry, table: dict[str, Any], assignments: 
 
 def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
     """The single experiment of a command line; raises ConfigError for a comma list."""
-    for box in ("data", "encoder", "quantizer", "decoder", "loss", "prior"):
+    for box in AXES:
         if options[box] and "," in options[box] and box != "data":
-            raise ConfigError(f"--{box} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
+            raise ConfigError(f"--{box.replace('_', '-')} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
     return finished_experiment(plugins.registry, experiment_table(options), options["assignments"])

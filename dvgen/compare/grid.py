@@ -20,7 +20,7 @@ def expand(base: Mapping[str, Any], axes: Mapping[str, Sequence[str]], put: Put,
     for box, values in axes.items():
         twice = [value for i, value in enumerate(values) if value in values[:i]]
         if twice:
-            raise ConfigError(f"--{box}: {twice[0]!r} is listed twice")
+            raise ConfigError(f"--{box.replace('_', '-')}: {twice[0]!r} is listed twice")
     experiments, faults = [], []
     for combination in itertools.product(*axes.values()):
         table = copy.deepcopy(dict(base))

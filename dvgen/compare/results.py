@@ -92,10 +92,14 @@ def plain(measurements: Measurements) -> dict[str, Any]:
 
 
 def _entry(group: Group, rows: Rows) -> dict[str, Any]:
-    merged = [(experiment, merge(repeats), repeats) for experiment, repeats in rows]
+    labels = row_labels([experiment for experiment, _ in rows])
+    merged = [(label, merge(repeats), repeats) for label, (_, repeats) in zip(labels, rows, strict=True)]
     return {
         "tokenizer": _tokenizer(group),
-        "rows": [_row(experiment, measurements, repeats) for experiment, measurements, repeats in merged],
+        "rows": [
+            {"prior": label, "experiment": table_of(experiment)} | _row(measurements, repeats)
+            for (experiment, _), (label, measurements, repeats) in zip(rows, merged, strict=True)
+        ],
         "baselines": [{"name": name, "measurements": plain(found)} for name, found in group.baselines.items()],
         "verdicts": verdicts(merged),
     }
@@ -126,21 +130,24 @@ def _tokenizer(group: Group) -> dict[str, Any]:
     }
 
 
-def prior_label(experiment: Experiment) -> str:
-    """What a row is called: its prior, or LEVEL=PRIOR for each of several."""
-    return "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
+def row_labels(experiments: Sequence[Experiment]) -> list[str]:
+    """What rows are called: the prior, or LEVEL=PRIOR for each of several, and the budget where rows differ in it."""
+    priors = [
+        "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
+        for experiment in experiments
+    ]
+    budgets = [experiment.train.prior.budget for experiment in experiments]
+    return priors if len(set(budgets)) == 1 else [f"{prior} {budget}" for prior, budget in zip(priors, budgets, strict=True)]
 
 
-def _row(experiment: Experiment, measurements: Measurements, repeats: Sequence[Repeat]) -> dict[str, Any]:
+def _row(measurements: Measurements, repeats: Sequence[Repeat]) -> dict[str, Any]:
     return {
-        "prior": prior_label(experiment),
         "parameters": repeats[0].parameters,
         "train_seconds": float(np.mean([repeat.seconds for repeat in repeats])),
         "steps": repeats[0].steps,
         "samples_per_second": float(np.mean([repeat.samples_per_second for repeat in repeats])),
         "measurements": plain(measurements),
         "repeats": [repeat.to_dict() for repeat in repeats],
-        "experiment": table_of(experiment),
     }
 
 
@@ -163,11 +170,11 @@ def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
     return merged
 
 
-def verdicts(rows: Sequence[tuple[Experiment, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:
+def verdicts(rows: Sequence[tuple[str, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:
     """For every pair of rows on the same codes: the difference in nats/code, paired by image (and repeat), and what it says."""
     found: list[dict[str, Any]] = []
     for (one, first, mine), (other, second, its) in itertools.combinations(rows, 2):
-        names = [prior_label(one), prior_label(other)]
+        names = [one, other]
         try:
             better = best([first["nll"], second["nll"]])
         except IncomparableError as error:  # such as an exact likelihood and a bound
