@@ -189,6 +189,32 @@ def check_components(registry: Registry, experiment: Experiment) -> None:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
 
 
+def checked_experiment(registry: Registry, table: Mapping[str, Any]) -> Experiment:
+    """`experiment_from` and `check_components` in one: raises ConfigError with every fault of both."""
+    try:
+        experiment = experiment_from(table)
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *_component_faults(registry, table)])) from None
+    check_components(registry, experiment)
+    return experiment
+
+
+def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]:
+    """Faults of those components that can be read in a table with faults of other kinds."""
+    faults: list[str] = []
+    for key in ("data", "encoder", "decoder", *_LISTS):
+        value = table.get(key)
+        for entry in value if isinstance(value, list) else [value]:
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("use"), str):
+                continue
+            choice = Choice(use=entry["use"], fields=_split(entry, _choice_type(key))["fields"])
+            try:
+                component_config(registry, "dataset" if key == "data" else key, choice, key)
+            except ConfigError as error:
+                faults += str(error).splitlines()
+    return faults
+
+
 def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
     """Path in the file, kind, and choice of every component of an experiment."""
     yield "data", "dataset", experiment.data

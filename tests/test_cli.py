@@ -182,6 +182,18 @@ def test_a_damaged_run_folder_is_told(finished: Path, tmp_path: Path, capsys: py
     assert file in line
 
 
+def test_faults_of_the_file_and_of_its_components_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "both.toml"
+    path.write_text('[train.prior]\nbugdet = "steps:5"\n[prior]\nuse = "gpt"\nlayers = 3.5\n[quantizer]\nuse = "emma"\n')
+    sets = ["train.prior.bugdet=1", "prior.layers=3.5", "quantizer.use=emma"]
+    for arguments in (["--config", str(path)], [word for pair in sets for word in ("--set", pair)]):
+        assert dvgen("train", *arguments) == USAGE
+        lines = capsys.readouterr().err.splitlines()
+        for fault in ("train.prior.bugdet: unknown key", "prior.layers: expected int, got 3.5", "did you mean 'ema'?"):
+            assert any(fault in line for line in lines)
+        assert len(lines) == 3
+
+
 def test_weights_of_another_model_are_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     config = json.loads((folder / "config.json").read_text())

@@ -176,7 +176,7 @@ def test_a_damaged_assessment_is_made_again(copied: Path, damage: str, capsys: p
 
 
 def experiments(registry: Registry, priors: list[str]) -> list[Experiment]:
-    table = experiment_table(NO_OPTIONS | {"tokenizer_budget": "steps:3", "budget": "steps:3"})
+    table = experiment_table(registry, NO_OPTIONS | {"tokenizer_budget": "steps:3", "budget": "steps:3"})
     sets = tuple(settings()[1:36:2])
     return expand(table, {"prior": priors}, put, lambda made: finished_experiment(registry, made, sets))
 
@@ -308,7 +308,7 @@ def test_measurements_of_different_protocols_are_never_merged_or_ranked() -> Non
 
 def test_rows_that_differ_in_budget_say_so(registry: Registry) -> None:
     axes = {"prior": ["gpt", "pixelsnail"], "budget": ["steps:1", "steps:2"]}
-    grid = expand(experiment_table(NO_OPTIONS), axes, put, lambda made: finished_experiment(registry, made, ()))
+    grid = expand(experiment_table(registry, NO_OPTIONS), axes, put, lambda made: finished_experiment(registry, made, ()))
     assert row_labels(grid) == ["gpt steps:1", "gpt steps:2", "pixelsnail steps:1", "pixelsnail steps:2"]
     assert row_labels(grid[::2]) == ["gpt", "pixelsnail"]
 

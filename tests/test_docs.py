@@ -192,7 +192,7 @@ def resolve(plugins: Plugins, name: str, options: dict[str, Any]) -> None:
         one(options, plugins)
     if name == "compare":
         axes = {box: options[box].split(",") for box in BOXES if options[box] is not None}
-        base = experiment_table(options | dict.fromkeys(axes))
+        base = experiment_table(plugins.registry, options | dict.fromkeys(axes))
         expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
 
 

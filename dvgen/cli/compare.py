@@ -43,7 +43,7 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
 
     plugins = load()
     axes = {box: _listed(box, options[box]) for box in AXES if options[box] is not None}
-    base = experiment_table(options | dict.fromkeys(axes))
+    base = experiment_table(plugins.registry, options | dict.fromkeys(axes))
     experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
     folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
     check_out(folder, ours=["results.json", "rows", "tokenizers"])

@@ -1,21 +1,20 @@
 """Options that several commands share, and what they mean for an experiment."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from dvgen.config import read_toml
+from dvgen.config import override, read_toml
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import (
     PRECISIONS,
     Experiment,
-    check_components,
-    experiment_from,
+    checked_experiment,
     parse_data,
-    read_experiment,
     resolved,
     table_of,
 )
@@ -85,10 +84,10 @@ def device_option(command: F) -> F:
     return _ACCELERATOR(command)
 
 
-def experiment_table(options: Mapping[str, Any]) -> dict[str, Any]:
+def experiment_table(registry: Registry, options: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the experiment that a command line describes, `--set` not yet applied."""
     path: Path | None = options["config"]
-    table = table_of(experiment_from(read_toml(path) if path else {}))
+    table = table_of(checked_experiment(registry, read_toml(path)) if path else Experiment())
     for axis in AXES:
         if options[axis] is not None:
             put(table, axis, options[axis])
@@ -131,9 +130,10 @@ def _named(box: str, part: str) -> dict[str, Any]:
 
 def finished_experiment(registry: Registry, table: dict[str, Any], assignments: tuple[str, ...]) -> Experiment:
     """Apply `--set`, check every name and field before any work is done, and write every default out."""
-    experiment = read_experiment(None, assignments, table)
-    check_components(registry, experiment)
-    return resolved(registry, experiment)
+    whole = copy.deepcopy(table)
+    for assignment in assignments:
+        override(whole, assignment)
+    return resolved(registry, checked_experiment(registry, whole))
 
 
 def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
@@ -141,4 +141,4 @@ def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
     for box in AXES:
         if options[box] and "," in options[box] and box != "data":
             raise ConfigError(f"--{box.replace('_', '-')} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
-    return finished_experiment(plugins.registry, experiment_table(options), options["assignments"])
+    return finished_experiment(plugins.registry, experiment_table(plugins.registry, options), options["assignments"])

@@ -76,7 +76,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         except IntegrityError as error:
             warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
     if found:
-        raise IntegrityError(f"{folder}: every checkpoint is damaged, so nothing can be resumed; train again in another folder")
+        raise IntegrityError(f"{folder}: every checkpoint is damaged; delete {folder / FOLDER} to train this stage again")
     return None
 
 
@@ -96,7 +96,10 @@ def load_checkpoint(place: Path) -> Checkpoint:
 def load_finished(folder: Path, config: str) -> Checkpoint:
     """The final checkpoint of a run; raises IntegrityError when it is damaged, of another config, or the run did not finish."""
     found = steps(folder)
-    checkpoint = load_checkpoint(found[0]) if found else None
+    try:
+        checkpoint = load_checkpoint(found[0]) if found else None
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; `dvgen train --resume` goes on from an older checkpoint") from None
     if checkpoint is None or not checkpoint.finished:
         raise IntegrityError(f"{folder}: training has not finished; go on with `dvgen train --resume`")
     check_config(checkpoint, config, folder)

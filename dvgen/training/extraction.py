@@ -45,6 +45,6 @@ def extract(
 def _encoded(session: Session, tokenizer: Tokenizer, dataset: Dataset, indices: Tensor) -> Iterator[TokenBatch]:
     batches = signal_batches(dataset, indices, BATCH)
     for (signals, labels), part in zip(batches, indices.split(BATCH), strict=True):
-        session.stop.check("extracting codes; the tokenizer is kept, and the same command goes on from there")
+        session.stop.check("extracting codes; `dvgen train --resume` or the same `dvgen compare` goes on")
         codes = tokenizer.encode(signals.to(session.fabric.device))
         yield TokenBatch(tuple(code.cpu() for code in codes), labels, part)

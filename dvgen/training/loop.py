@@ -155,7 +155,8 @@ class Loop:
             if stop or self.step % training.checkpoint_every == 0:
                 self._save(finished=False)
             if stop:
-                raise Stopped(f"stopped on request at step {self.step} of {record.name}; the same command goes on from there")
+                where = f"step {self.step} of {record.name}"
+                raise Stopped(f"stopped on request at {where}; `dvgen train --resume` or the same `dvgen compare` goes on")
         checkpoint = self._save(finished=True)
         self._status("finished")
         self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, "seconds": self.seconds})
