@@ -22,7 +22,7 @@ from dvgen.errors import ConfigError
 from dvgen.experiment import digest
 
 
-@click.command()
+@click.command(short_help="Train a grid of experiments and compare them.")
 @experiment_options
 @hardware_options
 @click.option(

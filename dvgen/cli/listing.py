@@ -11,7 +11,7 @@ from dvgen.cli.options import json_option, pass_plugins
 from dvgen.discovery import Plugins
 
 
-@click.command()
+@click.command(short_help="List components, and plugins that failed.")
 @json_option
 @pass_plugins
 def plugins(load: Callable[[], Plugins], as_json: bool) -> None:
@@ -30,7 +30,7 @@ def plugins(load: Callable[[], Plugins], as_json: bool) -> None:
         click.echo(f"FAILED: plugin {failure.plugin!r} ({failure.distribution}): {failure.reason}")
 
 
-@click.command()
+@click.command(short_help="Say which data sets can be opened.")
 @click.argument("sets", nargs=-1, metavar="[NAME[:DIR]]...")
 @json_option
 @pass_plugins

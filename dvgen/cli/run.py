@@ -15,7 +15,7 @@ from dvgen.experiment import Experiment, digest, table_of
 FOLDER = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Train one experiment: tokenizer, codes, prior.")
 @experiment_options
 @hardware_options
 @click.option("--out", type=FOLDER, help="The run folder [default: runs/NAME-HASH].")
@@ -65,7 +65,7 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
             )
 
 
-@click.command()
+@click.command(short_help="Measure a finished run on its test split.")
 @click.argument("folder", type=FOLDER)
 @device_option
 @json_option
@@ -81,7 +81,7 @@ def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options
             print_results(results, as_json)
 
 
-@click.command()
+@click.command(short_help="Draw samples from a finished run as a grid.")
 @click.argument("folder", type=FOLDER)
 @click.option("-n", "number", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
 @click.option("-o", "out", type=FOLDER, help="A PNG file [default: FOLDER/samples/samples-sSEED.png].")
