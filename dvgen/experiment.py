@@ -115,6 +115,16 @@ class Experiment:
     train: Train = Train()
     evaluate: Evaluation = Evaluation()
 
+    @property
+    def quantizer_label(self) -> str:
+        """The names of the quantizers, coarse first."""
+        return "+".join(choice.use for choice in self.quantizer)
+
+    @property
+    def prior_label(self) -> str:
+        """The name of the prior, or LEVEL=NAME for each of several."""
+        return "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in self.prior)
+
 
 _LISTS = ("quantizer", "loss", "prior")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dvgen.cli.options import device_option, experiment_options, hardware_options, json_option, one, pass_plugins, say
+from dvgen.cli.options import AXES, device_option, experiment_options, hardware_options, json_option, one, pass_plugins, say
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, digest, table_of
@@ -106,27 +106,12 @@ def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: 
 
 def _default_folder(experiment: Experiment) -> Path:
     priors = "+".join(choice.use for choice in experiment.prior)
-    quantizers = "+".join(choice.use for choice in experiment.quantizer)
-    return Path("runs") / f"{experiment.data.use}-{quantizers}-{priors}-{digest(table_of(experiment))[:8]}"
+    return Path("runs") / f"{experiment.data.use}-{experiment.quantizer_label}-{priors}-{digest(table_of(experiment))[:8]}"
 
 
 def _nothing_else(options: dict[str, Any]) -> None:
     """A resumed run has its own experiment; an option that would change it is a mistake."""
-    names = (
-        "out",
-        "config",
-        "data",
-        "encoder",
-        "quantizer",
-        "decoder",
-        "loss",
-        "prior",
-        "seed",
-        "labels",
-        "tokenizer_budget",
-        "budget",
-        "precision",
-    )
+    names = ("out", "config", *AXES, "seed", "labels", "precision")
     given = [name for name in names if options[name] is not None] + (["set"] if options["assignments"] else [])
     if given:
         raise ConfigError(

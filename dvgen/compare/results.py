@@ -109,7 +109,7 @@ def _tokenizer(group: Group) -> dict[str, Any]:
     experiment, cache = group.experiment, group.subject.cache
     dataset = group.subject.dataset
     return {
-        "name": "+".join(choice.use for choice in experiment.quantizer),
+        "name": experiment.quantizer_label,
         "encoder": experiment.encoder.use,
         "data": experiment.data.use,
         "location": experiment.data.location,
@@ -132,10 +132,7 @@ def _tokenizer(group: Group) -> dict[str, Any]:
 
 def row_labels(experiments: Sequence[Experiment]) -> list[str]:
     """What rows are called: the prior, or LEVEL=PRIOR for each of several, and the budget where rows differ in it."""
-    priors = [
-        "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
-        for experiment in experiments
-    ]
+    priors = [experiment.prior_label for experiment in experiments]
     budgets = [experiment.train.prior.budget for experiment in experiments]
     return priors if len(set(budgets)) == 1 else [f"{prior} {budget}" for prior, budget in zip(priors, budgets, strict=True)]
 

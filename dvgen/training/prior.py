@@ -81,5 +81,4 @@ def load_prior(session: Session, experiment: Experiment, cache: TokenCache, fold
 
 def prior_name(experiment: Experiment, tokens: str) -> str:
     """A folder name for a prior run: what it is, its repetition, and the hash of what decides it."""
-    priors = "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in experiment.prior)
-    return f"{priors}-r{experiment.repeat}-{digest(prior_config(experiment, tokens))[:8]}"
+    return f"{experiment.prior_label}-r{experiment.repeat}-{digest(prior_config(experiment, tokens))[:8]}"

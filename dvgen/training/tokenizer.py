@@ -122,5 +122,4 @@ def load_tokenizer(session: Session, experiment: Experiment, shape: tuple[int, .
 
 def tokenizer_name(experiment: Experiment) -> str:
     """A folder name for a tokenizer: its quantizer, and the hash of what decides it."""
-    quantizers = "+".join(choice.use for choice in experiment.quantizer)
-    return f"{experiment.encoder.use}-{quantizers}-{digest(tokenizer_config(experiment))[:8]}"
+    return f"{experiment.encoder.use}-{experiment.quantizer_label}-{digest(tokenizer_config(experiment))[:8]}"
