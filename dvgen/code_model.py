@@ -5,11 +5,13 @@ from typing import final
 
 from torch import Generator, Tensor, nn
 
+from dvgen.assembly import build
 from dvgen.errors import ConfigError
-from dvgen.experiment import Experiment, PriorChoice, build
+from dvgen.experiment import Experiment, PriorChoice
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import Prior, Sampling
+from dvgen.interfaces.quantizer import MAX_COUNTED
 from dvgen.registry import Registry
 
 
@@ -64,8 +66,14 @@ def assemble_code_model(registry: Registry, experiment: Experiment, levels: tupl
     """Build the priors an experiment names for these levels.
 
     One `[prior]` without a level is made anew for each level; otherwise every level needs exactly one prior of its own.
-    num_classes: 0 when the model is unconditional.
+    num_classes: 0 when the model is unconditional. Raises ConfigError for a level of more codes than a prior has logits for.
     """
+    for level in levels:
+        if level.num_codes > MAX_COUNTED:
+            raise ConfigError(
+                f"level {level.name!r}: {level.num_codes} codes are too many for a prior, which computes a logit for each; "
+                f"at most {MAX_COUNTED}: split the level, such as --set quantizer.factors=2"
+            )
     priors = []
     for i, (level, choice) in enumerate(zip(levels, choose_priors(experiment.prior, levels), strict=True)):
         context = ContextShape(coarser=levels[:i], num_classes=num_classes)

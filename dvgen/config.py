@@ -17,6 +17,7 @@ import cattrs
 from cattrs.errors import ClassValidationError, IterableValidationError
 
 from dvgen.errors import ConfigError
+from dvgen.parts import Part, overlaid, stacked
 from dvgen.registry import closest
 
 T = TypeVar("T")
@@ -33,7 +34,10 @@ def structure(table: Mapping[str, object], config: type[T], path: str = "") -> T
 
 
 def unstructure(config: object) -> Any:
-    """The plain tables, lists and scalars of a config: what `structure` takes, and what JSON and TOML can hold."""
+    """The plain tables, lists and scalars of a config: what `structure` takes, and what JSON and TOML can hold.
+
+    A Part is a table with `use` and its fields beside it.
+    """
     return _plain(_CONVERTER.unstructure(config))
 
 
@@ -139,6 +143,8 @@ def _field(value: object, field: "attrs.Attribute[Any]", path: str, faults: list
 
 def _built(value: object, field: "attrs.Attribute[Any]", path: str, faults: list[str]) -> Any:
     kind = _one(field.type, value)
+    if kind is Part and isinstance(value, Mapping):
+        value = _part_table(value, field.default)
     if attrs.has(kind):
         return _structure(value, kind, path, faults, field.default if isinstance(field.default, kind) else None)
     element = _element(kind)
@@ -149,6 +155,12 @@ def _built(value: object, field: "attrs.Attribute[Any]", path: str, faults: list
     except Exception as error:
         faults.append(f"{path}: {_reason(error)}")
         return None
+
+
+def _part_table(value: Mapping[str, object], default: object) -> dict[str, object]:
+    """The keys of a Part, from a table with `use` and fields beside it; the default stands for what is left out."""
+    use, layers = stacked([value, unstructure(default)] if isinstance(default, Part) else [value])
+    return {"fields": overlaid(layers)} | ({} if use is None else {"use": use})
 
 
 def _one(kind: Any, value: object) -> Any:
@@ -224,6 +236,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(wanted, _strict(wanted))
     converter.register_structure_hook_factory(_origin_is(tuple), _tuple_hook)
     converter.register_structure_hook_func(_origin_is(Mapping), _table)
+    converter.register_unstructure_hook(Part, lambda part: {"use": part.use, **converter.unstructure(dict(part.fields))})
     return converter
 
 

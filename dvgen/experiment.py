@@ -11,8 +11,7 @@ from attrs import Factory, field, frozen
 from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, min_len
 
 from dvgen.config import canonical, override, read_toml, structure, unstructure
-from dvgen.errors import ConfigError, PluginError
-from dvgen.registry import Registry
+from dvgen.errors import ConfigError
 
 SCHEMA = 1
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -167,95 +166,13 @@ def read_experiment(
     return experiment_from(table)
 
 
-def build(registry: Registry, kind: str, choice: Choice, **sizes: object) -> Any:
-    """Make the component that `choice` names; `sizes` are what is known only on assembly (dims, levels, ...)."""
-    cls = registry.load(kind, choice.use)
-    return cls(component_config(registry, kind, choice), **sizes)
-
-
-def component_config(registry: Registry, kind: str, choice: Choice, path: str = "") -> Any:
-    """The checked Config of a choice; `path` is where it stands in the file, its kind unless told.
-
-    Raises ConfigError with every fault of its fields, and PluginError when the component has no Config.
-    """
-    cls = registry.load(kind, choice.use)
-    config = getattr(cls, "Config", None)
-    if not isinstance(config, type) or not attrs.has(config):
-        raise PluginError(
-            f"{kind} {choice.use!r}: {cls.__module__}:{cls.__qualname__} has no nested attrs class Config; give it one"
-        )
-    return structure(choice.fields, config, path or kind)
-
-
-def check_components(registry: Registry, experiment: Experiment) -> None:
-    """Look every name up and check every field before any work is done; raises ConfigError with every fault."""
-    faults = []
-    for path, kind, choice in _chosen(experiment):
-        try:
-            component_config(registry, kind, choice, path)
-        except ConfigError as error:
-            faults.append(str(error))
-    if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
-
-
-def checked_experiment(registry: Registry, table: Mapping[str, Any]) -> Experiment:
-    """`experiment_from` and `check_components` in one: raises ConfigError with every fault of both."""
-    try:
-        experiment = experiment_from(table)
-    except ConfigError as error:
-        raise ConfigError("\n".join([str(error), *_component_faults(registry, table)])) from None
-    check_components(registry, experiment)
-    return experiment
-
-
-def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]:
-    """Faults of those components that can be read in a table with faults of other kinds."""
-    faults: list[str] = []
-    for key in ("data", "encoder", "decoder", *_LISTS):
-        value = table.get(key)
+def choices_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:
+    """Box and choice of those components that can be read in a table, whatever else of it cannot."""
+    for box in ("data", "encoder", "decoder", *_LISTS):
+        value = table.get(box)
         for entry in value if isinstance(value, list) else [value]:
-            if not isinstance(entry, Mapping) or not isinstance(entry.get("use"), str):
-                continue
-            choice = Choice(use=entry["use"], fields=_split(entry, _choice_type(key))["fields"])
-            try:
-                component_config(registry, "dataset" if key == "data" else key, choice, key)
-            except ConfigError as error:
-                faults += str(error).splitlines()
-    return faults
-
-
-def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
-    """Path in the file, kind, and choice of every component of an experiment."""
-    yield "data", "dataset", experiment.data
-    yield "encoder", "encoder", experiment.encoder
-    yield "decoder", "decoder", experiment.decoder
-    lists: dict[str, tuple[Choice, ...]] = {
-        "quantizer": experiment.quantizer,
-        "loss": experiment.loss,
-        "prior": experiment.prior,
-    }
-    for kind, choices in lists.items():
-        for i, choice in enumerate(choices):
-            yield (f"{kind}.{i}" if len(choices) > 1 else kind), kind, choice
-    yield "evaluate.features", "features", Choice(use=experiment.evaluate.features)
-
-
-def resolved(registry: Registry, experiment: Experiment) -> Experiment:
-    """The experiment with every default of every component written out: what `config.json` holds and hashes are taken of."""
-
-    def full(kind: str, choice: Any) -> Any:
-        return attrs.evolve(choice, fields=unstructure(component_config(registry, kind, choice)))
-
-    return attrs.evolve(
-        experiment,
-        data=full("dataset", experiment.data),
-        encoder=full("encoder", experiment.encoder),
-        decoder=full("decoder", experiment.decoder),
-        quantizer=tuple(full("quantizer", choice) for choice in experiment.quantizer),
-        loss=tuple(full("loss", choice) for choice in experiment.loss),
-        prior=tuple(full("prior", choice) for choice in experiment.prior),
-    )
+            if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
+                yield box, Choice(use=entry["use"], fields=_split(entry, _choice_type(box))["fields"])
 
 
 def digest(value: object) -> str:

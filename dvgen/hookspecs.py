@@ -44,5 +44,10 @@ def dvgen_step(run: Run, step: int, values: Mapping[str, float]) -> None:
 
 
 @hookspec
+def dvgen_notice(run: Run, step: int, text: str) -> None:
+    """Told when training has something to say to the person who trains, on rank 0: one line of text, in plain words."""
+
+
+@hookspec
 def dvgen_run_finished(run: Run, results: Mapping[str, float]) -> None:
     """Told once, on rank 0, when the run's last checkpoint is on disk."""

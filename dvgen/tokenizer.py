@@ -9,9 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from dvgen.assembly import build, component_config
 from dvgen.config import canonical
 from dvgen.errors import ConfigError
-from dvgen.experiment import Experiment, build, component_config
+from dvgen.experiment import Experiment
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer

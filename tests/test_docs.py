@@ -17,6 +17,7 @@ from doc_pages import PAGES, ROOT, Block, blocks, marked, named, read, rows, sec
 import dvgen.blocks
 import dvgen.interfaces
 from dvgen import errors, experiment, hookspecs
+from dvgen.assembly import check_components
 from dvgen.cli import INTERRUPTED, group
 from dvgen.cli.options import experiment_table, finished_experiment, one, put
 from dvgen.compare import expand
@@ -76,7 +77,7 @@ def test_every_function_and_constant_of_the_interfaces_is_named():
 
 def test_every_hook_has_a_section_with_its_exact_arguments():
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("dvgen_")]
-    assert len(hooks) == 4
+    assert len(hooks) == 5
     assert {f"`{plain_signature(hook)}`" for hook in hooks} == set(re.findall(r"^### (`.*`)$", INTERFACES, re.MULTILINE))
     assert {f.name for f in attrs.fields(hookspecs.Run)} <= named(section(INTERFACES, "`dvgen_run_finished(run, results)`"))
 
@@ -149,7 +150,7 @@ def test_the_example_file_is_read_and_names_every_field(registry: Registry, tmp_
     path = tmp_path / "experiment.toml"
     path.write_text(marked("docs/experiments.md", "example: experiment.toml"))
     found = experiment.read_experiment(path)
-    experiment.check_components(registry, found)
+    check_components(registry, found)
     written = tomllib.loads(path.read_text())
     table = experiment.table_of(experiment.Experiment())
     assert written.keys() == table.keys()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvgen.assembly import check_components
 from dvgen.config import canonical
 from dvgen.errors import ConfigError
 from dvgen.experiment import (
@@ -21,7 +22,6 @@ from dvgen.experiment import (
     PriorChoice,
     Train,
     Training,
-    check_components,
     digest,
     experiment_from,
     parse_data,

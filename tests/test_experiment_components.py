@@ -9,6 +9,7 @@ import pytest
 from attrs import field, frozen
 from attrs.validators import ge
 
+from dvgen.assembly import build, check_components, component_config, resolved
 from dvgen.errors import ConfigError, PluginError
 from dvgen.experiment import (
     Choice,
@@ -17,12 +18,8 @@ from dvgen.experiment import (
     Experiment,
     LossChoice,
     PriorChoice,
-    build,
-    check_components,
-    component_config,
     digest,
     experiment_from,
-    resolved,
     table_of,
 )
 from dvgen.interfaces.autoencoder import Decoder, Encoder

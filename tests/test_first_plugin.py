@@ -91,7 +91,9 @@ def test_the_files_of_the_tutorial_are_those_of_the_example():
 def test_the_example_imports_only_what_is_public():
     text = "\n".join(path.read_text() for path in EXAMPLE.rglob("*.py"))
     imported = set(re.findall(r"^\s*(?:from|import) (dvgen[\w.]*)", text, re.MULTILINE))
-    assert {name for name in imported if not re.match(r"dvgen(_example|\.interfaces|\.blocks|\.errors|$)", name)} == set()
+    assert {
+        name for name in imported if not re.match(r"dvgen(_example|\.interfaces|\.blocks|\.contracts|\.errors|$)", name)
+    } == set()
 
 
 def test_the_python_of_the_tutorial_runs():

@@ -161,3 +161,14 @@ def test_progress_tells_beginning_end_and_a_line_now_and_then(monkeypatch: pytes
     assert any(line.startswith("prior: 100%  step 2  loss 1.5000  99/s  0:00 left") for line in lines)
     assert progress(monkeypatch, [1.0], step=7).splitlines()[0] == "prior: runs/[red]x, from step 7"
     assert len(progress(monkeypatch, [1.0, 2.0, 3.0]).splitlines()) == 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_notice_is_said_whole_and_at_once(terminal: bool) -> None:
+    """Above a live bar too, and without taking brackets for markup."""
+    console = Console(file=io.StringIO(), width=60, force_terminal=terminal)
+    text = "codebook: [red] " + "word " * 20 + "end"
+    with ProgressConsole(console) as observer:
+        observer.dvgen_run_started(run())
+        observer.dvgen_notice(run(), 7, text)
+        assert f"prior: step 7: {text}" in str(console.file.getvalue())  # type: ignore[attr-defined]

@@ -90,7 +90,7 @@ def test_micro_batches_equal_one_batch(tmp_path: Path, micro_batches: int) -> No
     assert one.keys() == other.keys()
     for key in one:
         torch.testing.assert_close(other[key], one[key], rtol=1e-4, atol=1e-5, msg=key)
-    assert float(one["quantizers.0.weight"]) > 0, "the codebook must have moved"
+    assert one["quantizers.0.counts"].sum() > 0, "the codebook must have moved"
 
 
 def test_micro_batches_equal_one_batch_for_priors(tmp_path: Path) -> None:

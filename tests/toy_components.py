@@ -14,14 +14,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from dvgen import Component, hookimpl
-from dvgen.blocks.straight_through import straight_through
+from dvgen.blocks.estimators import straight_through
 from dvgen.errors import ConfigError
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.prior import Prior, Sampling, draw
-from dvgen.interfaces.quantizer import Quantized, Quantizer
+from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 from dvgen_ema.quantizer import EMAQuantizer
 
 WIDTH = 6
@@ -136,6 +136,8 @@ class ResidualQuantizer(Quantizer):
         self.dim = config.dim
         inner = EMAQuantizer.Config(num_codes=config.num_codes, dim=config.dim)
         self.first, self.second = EMAQuantizer(inner), EMAQuantizer(inner)
+
+    traits = Traits(estimator="straight-through")
 
     def levels(self, grid: tuple[int, ...]) -> tuple[Level, ...]:
         num_codes = self.first.config.num_codes

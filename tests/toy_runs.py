@@ -11,10 +11,11 @@ from torch import Tensor
 from toy_components import NoiseDataset
 
 from dvgen import hookimpl
+from dvgen.assembly import resolved
 from dvgen.cli import main
 from dvgen.data.token_cache import TokenBatch, TokenCache, TokenIdentity, write_tokens
 from dvgen.discovery import discover
-from dvgen.experiment import Experiment, Training, experiment_from, resolved
+from dvgen.experiment import Experiment, Training, experiment_from
 from dvgen.hookspecs import Run
 from dvgen.interfaces.codes import Level
 from dvgen.training.checkpoint import load_checkpoint, optimizer_tensors, steps

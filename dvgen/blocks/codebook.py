@@ -1,9 +1,10 @@
-"""What every quantizer with a table of vectors does: start it, look codes up, describe how the codes are used.
+"""What every quantizer with a table of vectors does: start it, and look codes up.
 
 Shapes: b batch, d width, *grid positions, n rows, k codes.
 """
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from dvgen.blocks.rows import check_finite
 from dvgen.errors import ShapeError
-from dvgen.interfaces.codes import MASKED, Codes, Level, check_codes
+from dvgen.interfaces.codes import MASKED, Codes, Level, check_range
 
 JITTER = 0.01
 """How far copies stand from their original when there are fewer rows than codes, relative to the spread of the rows."""
@@ -45,38 +46,54 @@ def sampled_codebook(z: Tensor, num_codes: int) -> Tensor:
     if missing <= 0:
         return distinct[order[:num_codes]]
     again = distinct[torch.randint(distinct.shape[0], (missing,)).to(z.device)]
-    noise = torch.randn(missing, z.shape[1]).to(again)
-    return torch.cat([distinct[order], again + JITTER * _spread(distinct) * noise])
+    noise, step = torch.randn(missing, z.shape[1]).to(again), JITTER * _spread(distinct)
+    codebook = torch.cat([distinct[order], again + step * noise])
+    # far from the origin so small a step may be lost in rounding
+    while len(torch.unique(codebook, dim=0)) < num_codes:
+        step = 2 * step
+        codebook = torch.cat([distinct[order], again + step * noise])
+    return codebook
 
 
 def _spread(rows: Tensor) -> Tensor:
     """Standard deviation of the rows; where it is zero, their size; where that is zero too, one."""
-    deviation, size = (rows - rows.mean(dim=0)).square().mean().sqrt(), rows.square().mean().sqrt()
-    return torch.where(deviation > 1e-6 * size, deviation, torch.where(size > 0, size, torch.ones_like(size)))
+    wide = rows.double()  # squares of small and of large values leave the range of float32
+    deviation, size = (wide - wide.mean(dim=0)).square().mean().sqrt(), wide.square().mean().sqrt()
+    return torch.where(deviation > 1e-6 * size, deviation, torch.where(size > 0, size, torch.ones_like(size))).to(rows.dtype)
 
 
 def look_up(codes: Codes, codebook: Tensor) -> Tensor:
     """The vectors (b, d, *grid) of one level of codes; zero where MASKED. Raises ShapeError for a code out of range."""
     if len(codes) != 1 or codes[0].ndim < 2:
         raise ShapeError(f"expected one level of codes (b, *grid), got shapes {[tuple(code.shape) for code in codes]}")
-    check_codes(codes, code_level(tuple(codes[0].shape[1:]), codebook.shape[0]))
-    masked = rearrange(codes[0] == MASKED, "b ... -> b ... 1")
-    vectors = F.embedding(codes[0].clamp(min=0), codebook).masked_fill(masked, 0)
+    known = checked_codes(codes[0], codebook.shape[0])
+    masked = rearrange(known == MASKED, "b ... -> b ... 1")
+    vectors = F.embedding(known.clamp(min=0), codebook).masked_fill(masked, 0)
     return rearrange(vectors, "b ... d -> b d ...")
 
 
-def mean_square(difference: Tensor) -> Tensor:
-    """The mean of the squares of all elements; 0 when there are none."""
-    return difference.square().sum() / max(1, difference.numel())
+def checked_codes(codes: Tensor, num_codes: int) -> Tensor:
+    """The same codes (b, *grid); raises ShapeError unless they are int64, each in range or MASKED.
 
-
-@torch.no_grad()
-def code_statistics(codes: Tensor, num_codes: int, error: Tensor) -> dict[str, Tensor]:
-    """The stats of a quantizer with one level, from its codes (n,) and its mean squared quantization error.
-
-    counts_0: int64 (k,). perplexity: exp of the entropy of the codes' frequencies, in 1..k (1 when there are no codes).
+    Compiled code cannot raise without waiting for the device and lets every code pass.
     """
-    counts = torch.bincount(codes, minlength=num_codes)
-    share = counts.double() / max(1, codes.numel())
-    perplexity = (-torch.xlogy(share, share).sum()).exp().float()
-    return {"counts_0": counts, "perplexity": perplexity, "quantization_error": error.detach()}
+    if codes.dtype != torch.int64:
+        raise ShapeError(f"expected int64 codes, got {codes.dtype}")
+    return codes if torch.compiler.is_compiling() else _RangeCheck.apply(codes, num_codes)  # type: ignore[no-untyped-call]
+
+
+class _RangeCheck(torch.autograd.Function):
+    """A look at the values that also works under vmap, which shows them to nobody but a function of this kind."""
+
+    @staticmethod
+    def forward(codes: Tensor, num_codes: int) -> Tensor:
+        check_range(codes, num_codes, "decode")
+        return codes.view_as(codes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, None], codes: Tensor, num_codes: int) -> tuple[Tensor, int | None]:
+        return checked_codes(codes, num_codes), in_dims[0]

@@ -1,8 +1,12 @@
-"""Feature maps as rows: the features of all valid positions, and the way back to the grid.
+"""Feature maps as rows: the features of all positions, which of them are valid, and the way back to the grid.
 
-Shapes: b batch, d width, *grid positions, n valid positions of the whole batch, k codes.
+Masked rows are kept and weigh nothing, rather than taken out: a shape that depends on the mask would make the host wait
+for the device in every step, and compiled code would break there.
+
+Shapes: b batch, d width, *grid positions, n positions of the whole batch, k codes.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,59 +18,99 @@ from dvgen.interfaces.codes import MASKED
 
 
 class Rows(NamedTuple):
-    """The valid positions of a feature map, one a row.
+    """The positions of a feature map, one a row.
 
-    values: (n, d), at least float32, so that sums over rows are not taken in half precision.
-    positions: (b, *grid). mask: bool of that shape, or None when every position is valid.
+    values: (n, d), at least float32, so that sums over rows are not taken in half precision; zero where masked.
+    positions: (b, *grid). mask: bool (n,), False where masked, or None when every position is valid.
+    dtype: of the features. finite: scalar, 1, or 0 when a valid value is NaN or infinite.
     """
 
     values: Tensor
     positions: tuple[int, ...]
     mask: Tensor | None
+    dtype: torch.dtype
+    finite: Tensor
 
     def features(self, values: Tensor) -> Tensor:
-        """Rows (n, d) as features (b, d, *grid); zero where masked."""
-        return rearrange(self._placed(values, 0), "b ... d -> b d ...")
+        """Rows (n, any) as features (b, any, *grid) in the dtype of the features; zero where masked."""
+        (placed,) = unpack(self._kept(values), [self.positions], "* d")
+        return rearrange(placed, "b ... d -> b d ...").to(self.dtype)
 
     def codes(self, codes: Tensor) -> Tensor:
         """Codes (n,) as codes (b, *grid); MASKED where masked."""
-        return self._placed(codes, MASKED)
+        kept = codes if self.mask is None else torch.where(self.mask, codes, MASKED)
+        (placed,) = unpack(kept, [self.positions], "*")
+        return placed
 
-    def _placed(self, values: Tensor, fill: int) -> Tensor:
+    def number(self) -> Tensor:
+        """The number of valid rows, a float scalar."""
         if self.mask is None:
-            (placed,) = unpack(values, [self.positions], "* d" if values.ndim == 2 else "*")
-            return placed
-        empty = values.new_full((*self.positions, *values.shape[1:]), fill)
-        return empty.index_put((self.mask,), values)
+            return self.values.new_full((), float(self.values.shape[0]))
+        return self.mask.sum().to(self.values.dtype)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over valid rows of values (n, *), and over all their other axes: a scalar; 0 when no row is valid."""
+        return self.total(values) / (self.number().clamp(min=1) * math.prod(values.shape[1:]))
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over valid rows of values (n, *): a scalar."""
+        return self._kept(values).sum()
+
+    def average(self, values: Tensor) -> Tensor:
+        """The mean over valid rows of values (n, m): (m,); 0 when no row is valid."""
+        return self._kept(values).sum(dim=0) / self.number().clamp(min=1)
+
+    def count_codes(self, codes: Tensor, num_codes: int) -> Tensor:
+        """How often each code (n,) occurs at a valid row: int64 (k,)."""
+        ones = torch.ones_like(codes) if self.mask is None else self.mask.to(codes.dtype)
+        return codes.new_zeros(num_codes).index_add_(0, codes, ones)
+
+    def sum_by_code(self, codes: Tensor, num_codes: int, values: Tensor) -> Tensor:
+        """The sum of values (n, *) over the valid rows of each code (n,): (k, *)."""
+        kept = self._kept(values)
+        return kept.new_zeros(num_codes, *kept.shape[1:]).index_add_(0, codes, kept)
+
+    def _kept(self, values: Tensor) -> Tensor:
+        """values (n, *), zero where masked, whatever stood there."""
+        if self.mask is None:
+            return values
+        return torch.where(self.mask.view(-1, *(1,) * (values.ndim - 1)), values, 0)
 
 
 def to_rows(z: Tensor, dim: int, mask: Tensor | None = None) -> Rows:
-    """The valid rows of features z (b, dim, *grid); mask: bool (b, *grid), False where a position is padding.
+    """The rows of features z (b, dim, *grid); mask: bool (b, *grid), False where a position is padding.
 
-    Raises as `check_features` does.
+    Raises ShapeError unless z and mask have these shapes and types, and NonFiniteError for a valid value that is NaN or
+    infinite. Compiled code does not raise the latter: such values become zero, and `finite` says so.
     """
-    check_features(z, dim, mask)
-    last = rearrange(z, "b d ... -> b ... d")
-    values = pack([last], "* d")[0] if mask is None else last[mask]
+    _check_shapes(z, dim, mask)
+    values, _ = pack([rearrange(z, "b d ... -> b ... d")], "* d")
+    flat = None if mask is None else mask.reshape(-1)
+    if flat is not None:
+        values = torch.where(flat.unsqueeze(1), values, 0)
+    if torch.compiler.is_compiling():
+        finite = values.isfinite()
+        values, all_finite = torch.where(finite, values, 0), finite.all()
+    else:
+        check_finite(values, "features")
+        all_finite = torch.ones((), device=z.device)
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    return Rows(wide, tuple(last.shape[:-1]), mask)
+    return Rows(wide, (z.shape[0], *z.shape[2:]), flat, z.dtype, all_finite.to(wide.dtype))
 
 
-def check_features(z: Tensor, dim: int, mask: Tensor | None = None) -> None:
-    """Raise ShapeError unless z is (b, dim, *grid) and mask bool (b, *grid), NonFiniteError for a valid NaN or infinity."""
+def _check_shapes(z: Tensor, dim: int, mask: Tensor | None) -> None:
     if z.ndim < 3 or z.shape[1] != dim or not z.is_floating_point():
         raise ShapeError(f"features: expected floats of shape (b, {dim}, *grid), got {z.dtype} of shape {tuple(z.shape)}")
-    if mask is None:
-        check_finite(z, "features")
-        return
     positions = (z.shape[0], *z.shape[2:])
-    if mask.dtype != torch.bool or tuple(mask.shape) != positions:
+    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != positions):
         raise ShapeError(f"mask: expected bool of shape {positions}, got {mask.dtype} of shape {tuple(mask.shape)}")
-    check_finite(z.masked_fill(~rearrange(mask, "b ... -> b 1 ..."), 0), "features")
 
 
 def check_finite(values: Tensor, what: str) -> None:
     """Raise NonFiniteError when a value is NaN or infinite."""
+    # a sum is a single pass without a mask in memory; finite values may overflow it, so a bad sum is only a suspicion
+    if bool(values.sum(dtype=torch.float64).isfinite()):
+        return
     bad = int((~values.isfinite()).sum())
     if bad:
         raise NonFiniteError(

@@ -7,17 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
+from dvgen.assembly import checked_experiment, resolved
 from dvgen.config import override, read_toml
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
-from dvgen.experiment import (
-    PRECISIONS,
-    Experiment,
-    checked_experiment,
-    parse_data,
-    resolved,
-    table_of,
-)
+from dvgen.experiment import PRECISIONS, Experiment, parse_data, table_of
 from dvgen.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])

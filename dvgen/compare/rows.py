@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from attrs import evolve, frozen
 
+from dvgen.assembly import build
 from dvgen.compare.results import Group, Repeat, document
 from dvgen.config import canonical
 from dvgen.errors import ConfigError, IntegrityError
 from dvgen.evaluation.assessment import PriorAssessment, Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
 from dvgen.evaluation.pictures import pairs, save_grid
-from dvgen.experiment import Choice, Experiment, build, digest, table_of
+from dvgen.experiment import Choice, Experiment, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.sealed import seal, verify, write_json

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from dvgen.assembly import build
 from dvgen.data.splits import split
 from dvgen.errors import DvgenError, PluginError
-from dvgen.experiment import DataChoice, component_config, digest
+from dvgen.experiment import DataChoice, digest
 from dvgen.interfaces.data import Dataset
 from dvgen.registry import Registry
 
@@ -23,7 +24,7 @@ def open_dataset(registry: Registry, choice: DataChoice) -> Dataset:
     location = choice.location
     if location is None and cls.located:
         location = str(Path(os.environ.get(ROOT, "data")) / choice.use)
-    return cls(component_config(registry, "dataset", choice), location=location)
+    return build(registry, "dataset", choice, location=location)  # type: ignore[no-any-return]
 
 
 def survey(registry: Registry, choice: DataChoice) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dvgen.data.order import permutation
 from dvgen.data.splits import SPLITS
 from dvgen.data.token_cache import TokenCache
 from dvgen.evaluation.baselines import LeftUp, Unigram
-from dvgen.evaluation.codebook import CodebookUse, counts
+from dvgen.evaluation.codebook import CodebookUse
 from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_key
 from dvgen.evaluation.measurement import Key, Measurement
 from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
@@ -101,7 +101,7 @@ def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
     reference, features = (_features(subject, side[:limit]) for side in (originals, decoded))
     found |= _distance(subject, reference, features, {"source": "reconstructions"}, "reconstruction_fd")
     for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):
-        use = CodebookUse.of(level.name, counts(code, level.num_codes)).measurements(subject.cache.identity.hash, SPLIT)
+        use = CodebookUse.of(level, code).measurements(subject.cache.identity.hash, SPLIT)
         found |= {f"usage/{level.name}": use[0], f"perplexity/{level.name}": use[1]}
     return TokenizerAssessment(found, reference, originals[:grid], decoded[:grid])
 

@@ -4,23 +4,12 @@ batch keeps low."""
 import math
 from typing import Self
 
-import numpy as np
-import torch
 from attrs import frozen
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dvgen.errors import DataError, ShapeError
+from dvgen.errors import DataError
 from dvgen.evaluation.measurement import Key, Measurement
-from dvgen.interfaces.codes import MASKED
-
-
-def counts(codes: Tensor, num_codes: int) -> NDArray[np.int64]:
-    """How often each code occurs, (num_codes,); masked positions are left out. Counts of batches may be added."""
-    known = codes[codes != MASKED].cpu()
-    if known.numel() and (int(known.min()) < 0 or int(known.max()) >= num_codes):
-        raise ShapeError(f"codes must be in 0..{num_codes - 1} or -1, got {int(known.min())}..{int(known.max())}")
-    return torch.bincount(known, minlength=num_codes).numpy()
+from dvgen.interfaces.codes import MASKED, Level, check_range
 
 
 @frozen(kw_only=True)
@@ -38,14 +27,21 @@ class CodebookUse:
     perplexity: float
 
     @classmethod
-    def of(cls, level: str, counted: NDArray[np.int64]) -> Self:
-        """From the counts (num_codes,) of the whole split. Raises DataError when nothing was counted."""
+    def of(cls, level: Level, codes: Tensor) -> Self:
+        """From the codes of the whole split, of any shape; masked positions are left out.
+
+        Counts only codes that occur, so a codebook may have 2^62 codes. Raises ShapeError for a code out of range and
+        DataError when there is none.
+        """
+        check_range(codes, level.num_codes, f"level {level.name!r}")
+        counted = codes[codes != MASKED].unique(return_counts=True)[1].double()
         n = int(counted.sum())
         if n == 0:
-            raise DataError(f"level {level!r}: no codes were counted; the split is empty")
-        share = counted[counted > 0] / n
-        perplexity = math.exp(-float((share * np.log(share)).sum()))
-        return cls(level=level, num_codes=len(counted), n=n, usage=len(share) / len(counted), perplexity=perplexity)
+            raise DataError(f"level {level.name!r}: no codes were counted; the split is empty")
+        share = counted / n
+        perplexity = math.exp(-float((share * share.log()).sum()))
+        usage = len(counted) / level.num_codes
+        return cls(level=level.name, num_codes=level.num_codes, n=n, usage=usage, perplexity=perplexity)
 
     def measurements(self, codes: str, split: str) -> tuple[Measurement, Measurement]:
         """Usage and perplexity with their protocol; codes: identity (a hash) of tokenizer, data and transform."""

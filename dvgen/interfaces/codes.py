@@ -41,8 +41,12 @@ def check_codes(codes: Codes, levels: Sequence[Level]) -> None:
                 f"level {level.name!r}: expected int64 codes of shape (b, {', '.join(map(str, level.grid))}), "
                 f"got {code.dtype} of shape {tuple(code.shape)}"
             )
-        if code.numel() and (int(code.min()) < MASKED or int(code.max()) >= level.num_codes):
-            raise ShapeError(
-                f"level {level.name!r}: codes must be in 0..{level.num_codes - 1} or -1 (masked), "
-                f"got {int(code.min())}..{int(code.max())}"
-            )
+        check_range(code, level.num_codes, f"level {level.name!r}")
+
+
+def check_range(codes: Tensor, num_codes: int, what: str) -> None:
+    """Raise ShapeError unless every code is in 0..num_codes - 1 or MASKED; `what` names the codes in the message."""
+    if codes.numel() and (int(codes.min()) < MASKED or int(codes.max()) >= num_codes):
+        raise ShapeError(
+            f"{what}: codes must be in 0..{num_codes - 1} or -1 (masked), got {int(codes.min())}..{int(codes.max())}"
+        )

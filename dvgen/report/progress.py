@@ -52,6 +52,11 @@ class ProgressConsole:
             self.spoken = time.monotonic()
 
     @hookimpl
+    def dvgen_notice(self, run: Run, step: int, text: str) -> None:
+        """Say it, above the bar where there is one."""
+        self._line(f"{run.stage}: step {step}: {text}")
+
+    @hookimpl
     def dvgen_run_finished(self, run: Run, results: Mapping[str, float]) -> None:
         """Close the bar."""
         if self.task is not None:

@@ -1,13 +1,13 @@
 """The training loop of both stages. It owns the state: a step is taken whole or not at all."""
 
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from attrs import define, field, frozen
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvgen.data.order import Order
 from dvgen.errors import NonFiniteError, Stopped
@@ -26,45 +26,9 @@ from dvgen.training.checkpoint import (
 )
 from dvgen.training.folder import TRAINING_LOCK, locked, write_status
 from dvgen.training.session import Session
+from dvgen.training.stage import Report, Stage, StepResult
 
-
-class StepResult(NamedTuple):
-    """One micro-batch: the loss to differentiate, scalars to log, statistics for `update`."""
-
-    loss: Tensor
-    values: dict[str, Tensor]
-    pending: dict[str, Tensor]
-
-
-class Stage(ABC):
-    """What the loop needs to know of a stage.
-
-    module: what is trained, wrapped whole. size: number of training examples. forward_methods: methods of the module, beside
-    `forward`, that `compute` calls and that must pass through autocast and DDP. Randomness comes from torch's global state,
-    which the loop seeds for every step from (seed, step, rank), so that resuming needs no saved random state.
-    """
-
-    name: str
-    module: nn.Module
-    size: int
-    forward_methods: tuple[str, ...] = ()
-
-    @abstractmethod
-    def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser."""
-
-    @abstractmethod
-    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
-        """Loss of the examples at these indices; `module` is the wrapped module."""
-
-    def initialise(self) -> None:
-        """Set state from data, once, before step 0. Default: nothing."""
-
-    def schedule(self, step: int) -> None:
-        """Prepare for a step. Default: nothing."""
-
-    def update(self, pending: dict[str, Tensor]) -> None:
-        """Move the state that gradients do not, after a finite step. Default: nothing."""
+__all__ = ["Loop", "Plan", "Report", "Stage", "StepResult"]
 
 
 @frozen
@@ -157,6 +121,7 @@ class Loop:
             if stop:
                 where = f"step {self.step} of {record.name}"
                 raise Stopped(f"stopped on request at {where}; `dvgen train --resume` or the same `dvgen compare` goes on")
+        self._report(record, finished=True)
         checkpoint = self._save(finished=True)
         self._status("finished")
         self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, "seconds": self.seconds})
@@ -204,9 +169,21 @@ class Loop:
             return pending
         names = sorted(pending)
         flat = torch.cat([pending[name].float().flatten() for name in names])
-        total: Tensor = self.session.fabric.all_reduce(flat, reduce_op="sum")  # type: ignore[assignment]
-        pieces = total.split([pending[name].numel() for name in names])
+        pieces = self._total(flat).split([pending[name].numel() for name in names])
         return {name: piece.view_as(pending[name]) for name, piece in zip(names, pieces, strict=True)}
+
+    def _total(self, values: Tensor) -> Tensor:
+        """The sum over ranks; may overwrite `values`."""
+        if self.session.fabric.world_size == 1:
+            return values
+        return self.session.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[return-value]
+
+    def _report(self, record: Run, *, finished: bool = False) -> Mapping[str, float]:
+        """Tell the stage's notices; returns its values to log."""
+        report = self.stage.report(self.step, self._total, finished=finished)
+        for text in report.notices:
+            self.session.broadcast("dvgen_notice", run=record, step=self.step, text=text)
+        return report.values
 
     def _log(self, record: Run, values: dict[str, Tensor], budget: Budget) -> None:
         training = self.plan.training
@@ -217,7 +194,7 @@ class Loop:
             "progress": budget.progress(self.step, self.seconds),
             "examples_per_second": training.batch * (self.step - record.step) / max(self.seconds - self.resumed_at, 1e-9),
         }
-        self.session.broadcast("dvgen_step", run=record, step=self.step, values=scalars | clock)
+        self.session.broadcast("dvgen_step", run=record, step=self.step, values=scalars | dict(self._report(record)) | clock)
         self._status("running")
 
     def _save(self, *, finished: bool) -> Checkpoint:

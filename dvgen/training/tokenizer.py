@@ -1,14 +1,15 @@
 """Stage one: train a tokenizer on signals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from dvgen.assembly import build
 from dvgen.data.order import permutation
-from dvgen.experiment import Experiment, LossChoice, build, digest, table_of
+from dvgen.experiment import Experiment, LossChoice, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.loss import Loss
 from dvgen.interfaces.model import Model
@@ -16,7 +17,8 @@ from dvgen.registry import Registry
 from dvgen.seeding import fold
 from dvgen.tokenizer import Tokenized, Tokenizer, assemble_tokenizer
 from dvgen.training.checkpoint import load_finished, load_weights
-from dvgen.training.loop import Loop, Plan, Stage, StepResult
+from dvgen.training.codebook_doctor import CodebookDoctor, finiteness
+from dvgen.training.loop import Loop, Plan, Report, Stage, StepResult
 from dvgen.training.session import Session
 
 INITIAL_SIGNALS = 512
@@ -57,6 +59,7 @@ class TokenizerStage(Stage):
         self.indices = indices
         self.size = len(indices)
         self.seed = seed
+        self.doctor = CodebookDoctor(tokenizer)
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of every component."""
@@ -73,17 +76,26 @@ class TokenizerStage(Stage):
         self.tokenizer.schedule(step)
 
     def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
-        """Reconstruction losses and quantizer losses of the signals at these positions of the training split."""
+        """Reconstruction losses and quantizer losses of the signals at these positions of the training split.
+
+        The loss is NaN when a quantizer says that a value was not finite: compiled code cannot raise, and the loop stops.
+        """
         signals = self._signals(indices)
         result: Tokenized = module(signals)
         losses = self.objective(result.reconstructed, signals) | result.losses
-        scalars = {name: value for name, value in result.stats.items() if value.ndim == 0}
+        scalars = self.doctor.observe(result.stats)
         loss = torch.stack(list(losses.values())).sum()
+        for finite in finiteness(result.stats).values():
+            loss = torch.where(finite > 0, loss, torch.nan)
         return StepResult(loss, {**{k: v.detach() for k, v in losses.items()}, **scalars}, result.pending)
 
     def update(self, pending: dict[str, Tensor]) -> None:
         """Codebooks by moving averages."""
         self.tokenizer.update(pending)
+
+    def report(self, step: int, total: Callable[[Tensor], Tensor], *, finished: bool) -> Report:
+        """How the codebooks do."""
+        return Report(*self.doctor.report(step, total, finished=finished))
 
     def _signals(self, positions: Tensor) -> Tensor:
         device = next(self.tokenizer.parameters()).device

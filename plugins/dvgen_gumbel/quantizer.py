@@ -9,10 +9,13 @@ from attrs.validators import ge, gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvgen.blocks.codebook import code_level, code_statistics, look_up, mean_square, sampled_codebook, uniform_codebook
-from dvgen.blocks.rows import Rows, to_rows
+from dvgen.blocks.code_statistics import code_statistics
+from dvgen.blocks.codebook import code_level, look_up, sampled_codebook, uniform_codebook
+from dvgen.blocks.entropy import divergences_from_uniform
+from dvgen.blocks.rows import to_rows
+from dvgen.blocks.softmax_choice import row_slices, softmax_choice
 from dvgen.interfaces.codes import Codes, Level
-from dvgen.interfaces.quantizer import Quantized, Quantizer
+from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 
 SHARPNESS = 30.0
 """How certain a new quantizer is of its codes. After 300 steps on 32x32 images 30 had 79 % of 512 codes in use, 10 had 72 %."""
@@ -22,13 +25,16 @@ SHARPNESS = 30.0
 class GumbelQuantizer(Quantizer):
     """Straight-through Gumbel-softmax (Jang et al., 2017, sections 2.1, 2.2; the discrete VAE of Ramesh et al., 2021).
 
-    logits l = W z + b; code = argmax(l + g), g ~ Gumbel(0, 1) in training and 0 in evaluation; the vector is that row of
-    the codebook E. Backward, the one-hot sample counts as softmax((l + g) / temperature), so that the gradient reaches l.
+    logits l = W (z - o) + b; code = argmax(l + g), g ~ Gumbel(0, 1) in training and 0 in evaluation; the vector is that row of
+    the codebook E. Backward, the one-hot sample counts as softmax((l + g) / temperature), so that the gradient reaches l. The
+    origin o is zero until `initialise` has seen features.
     The KL divergence of softmax(l) from the uniform distribution, in nats, keeps codes in use.
     """
 
     deterministic = False
+    traits = Traits(estimator="softmax", table=True)
     temperature: Tensor
+    origin: Tensor
 
     @frozen(kw_only=True)
     class Config:
@@ -52,6 +58,8 @@ class GumbelQuantizer(Quantizer):
         self.dim = config.dim
         self.projection = nn.Linear(config.dim, config.num_codes)
         self.codebook = nn.Parameter(uniform_codebook(config.num_codes, config.dim))
+        # subtracted from features: logits of features far from zero would be differences of large numbers
+        self.register_buffer("origin", torch.zeros(config.dim))
         self.register_buffer("temperature", torch.tensor(config.temperature_start))
 
     @classmethod
@@ -74,27 +82,27 @@ class GumbelQuantizer(Quantizer):
         choosing one code costs, z itself having no place among the vectors. Raises ShapeError as the interface says.
         """
         rows = to_rows(z, self.dim, mask)
-        logits = self._logits(rows)
+        logits = self._logits(rows.values)
+        codebook = self.codebook.to(logits.dtype)
         noisy = logits + _gumbel(logits) if self.training else logits
         codes = noisy.argmax(dim=1)
-        with torch.autocast(z.device.type, enabled=False):
-            soft = (noisy / self.temperature).softmax(dim=1) @ self.codebook.detach()
-            mean = logits.detach().softmax(dim=1) @ self.codebook.detach()
-        chosen = F.embedding(codes, self.codebook)
-        # exactly zero is added: the value is the code's vector, the gradient that of the softmax beside that of the codebook
-        vectors = chosen + (soft - soft.detach())
-        losses = {"kl": self.config.kl * _divergence(logits)}
-        stats = code_statistics(codes, self.config.num_codes, mean_square(chosen.detach() - mean))
+        vectors = softmax_choice(noisy / self.temperature, codes, codebook)
+        losses = {"kl": self.config.kl * rows.mean(divergences_from_uniform(logits))}
+        mean = _mean_vectors(logits.detach(), codebook.detach())
+        stats = code_statistics(rows, [codes], [self.config.num_codes], vectors, target=mean)
         return Quantized(rows.features(vectors), (rows.codes(codes),), losses, stats, {})
 
-    def _logits(self, rows: Rows) -> Tensor:
-        with torch.autocast(rows.values.device.type, enabled=False):
-            return self.projection(rows.values)
+    def _logits(self, values: Tensor) -> Tensor:
+        """W (z - origin) + b (n, k) of features (n, d)."""
+        centred = values - self.origin
+        weight, bias = (parameter.to(centred.dtype) for parameter in (self.projection.weight, self.projection.bias))
+        with torch.autocast(values.device.type, enabled=False):
+            return F.linear(centred, weight, bias)
 
     def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:
         """The likeliest codes, without noise."""
         rows = to_rows(z.detach(), self.dim, mask)
-        return (rows.codes(self._logits(rows).argmax(dim=1)),)
+        return (rows.codes(self._logits(rows.values).argmax(dim=1)),)
 
     def decode(self, codes: Codes) -> Tensor:
         """The rows of the codebook."""
@@ -120,7 +128,8 @@ class GumbelQuantizer(Quantizer):
         variance = centred.square().mean().clamp(min=torch.finfo(rows.dtype).tiny)
         slope = SHARPNESS * centred / (variance * self.dim)
         self.projection.weight.copy_(slope)
-        self.projection.bias.copy_(-(slope * (centred / 2 + mean)).sum(dim=1))
+        self.projection.bias.copy_(-(slope * centred / 2).sum(dim=1))
+        self.origin.copy_(mean)
         self.codebook.copy_(centred / variance.sqrt())
 
 
@@ -129,7 +138,7 @@ def _gumbel(like: Tensor) -> Tensor:
     return -torch.empty_like(like).exponential_().log()
 
 
-def _divergence(logits: Tensor) -> Tensor:
-    """KL(softmax(logits) || uniform) in nats, the mean over rows (n, k); 0 when there are none."""
-    log_probs = logits.log_softmax(dim=1)
-    return (log_probs.exp() * (log_probs + math.log(logits.shape[1]))).sum() / max(1, logits.shape[0])
+def _mean_vectors(logits: Tensor, codebook: Tensor) -> Tensor:
+    """softmax(l) E (n, d)."""
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.cat([logits[part].softmax(dim=1) @ codebook for part in row_slices(*logits.shape)])

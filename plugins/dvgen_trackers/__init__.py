@@ -1,5 +1,5 @@
 """Observers of a run: what is logged, and where."""
 
-from dvgen_trackers.jsonl import dvgen_run_started, dvgen_step
+from dvgen_trackers.jsonl import dvgen_notice, dvgen_run_started, dvgen_step
 
-__all__ = ["dvgen_run_started", "dvgen_step"]
+__all__ = ["dvgen_notice", "dvgen_run_started", "dvgen_step"]

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` in the run folder: one JSON object a logged step, always on, no server."""
+"""`metrics.jsonl` in the run folder: one JSON object a logged step or a notice, always on, no server."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,13 @@ def dvgen_step(run: "Run", step: int, values: Mapping[str, float]) -> None:
     _append(run.folder / NAME, {"step": step, **values})
 
 
-def _append(path: Path, record: Mapping[str, float]) -> None:
+@hookimpl
+def dvgen_notice(run: "Run", step: int, text: str) -> None:
+    """Append one line, among those of the steps."""
+    _append(run.folder / NAME, {"step": step, "notice": text})
+
+
+def _append(path: Path, record: Mapping[str, float | str]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 

@@ -1,11 +1,14 @@
 """Gumbel-softmax: the gradient of its samples, their frequencies, the limits of the temperature, the divergence."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dvgen.blocks.codebook import sampled_codebook
 from dvgen.config import structure
@@ -76,7 +79,7 @@ def test_evaluation_takes_the_likeliest_code_and_no_random_numbers() -> None:
 
 
 def test_at_temperature_zero_the_soft_sample_is_the_hard_one() -> None:
-    """So its gradient vanishes, and at a large temperature it is that of the mean of all codes."""
+    """So its gradient vanishes."""
     z = torch.randn(3, 4, 5, requires_grad=True)
     cold = make(temperature_start=1e-4).eval()(z)
     assert torch.autograd.grad(cold.vectors.sum(), z)[0].abs().max() < 1e-6
@@ -131,6 +134,75 @@ def test_starts_as_a_nearest_code_quantizer_on_its_data() -> None:
         agree = quantizer.encode(rows.T.unsqueeze(0))[0][0] == brute
         assert agree.double().mean() > 0.98
         torch.testing.assert_close(quantizer.codebook.detach().square().mean(), torch.tensor(1.0))
+
+
+def test_features_far_from_zero_get_the_codes_of_the_same_features_around_it() -> None:
+    """Logits are taken from the origin, so that an offset costs no digits; eighths and 2^13 are exact in float32."""
+    z = (8 * torch.randn(200, 4)).round() / 8
+    near, far = make(num_codes=32).eval(), make(num_codes=32).eval()
+    for quantizer, offset in ((near, 0.0), (far, 2.0**13)):
+        torch.manual_seed(5)
+        quantizer.initialise(z + offset)
+    assert torch.equal(near.encode(z.T.unsqueeze(0))[0], far.encode(z.T.unsqueeze(0) + 2.0**13)[0])
+
+
+def objective(quantizer: GumbelQuantizer, z: Tensor, mask: Tensor | None = None) -> Tensor:
+    out = quantizer(z, mask)
+    return out.vectors.square().sum() + out.losses["kl"]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_compiled_in_one_graph_it_is_the_same(train: bool) -> None:
+    """Noise included: the compiled code draws what eager code draws from the same random state."""
+    torch._dynamo.reset()
+    quantizer = make(kl=0.5).train(train)
+    compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
+    z, mask = torch.randn(2, 4, 5), torch.tensor([[True] * 5, [True, False] * 2 + [True]])
+    results = []
+    for module in (quantizer, compiled):
+        own = z.clone().requires_grad_()
+        torch.manual_seed(3)
+        out = module(own, mask)
+        loss = out.vectors.square().sum() + out.losses["kl"]
+        results.append((out.vectors, out.codes, out.losses, torch.autograd.grad(loss, (own, *quantizer.parameters()))))
+    torch.testing.assert_close(results[1], results[0])
+    assert torch.equal(results[1][0], results[0][0])
+
+
+def test_recomputation_draws_the_same_noise() -> None:
+    """So that gradients under activation checkpointing are those of the forward pass."""
+    quantizer = make(kl=0.5).train()
+    z = torch.randn(3, 4, 5, requires_grad=True)
+    inputs = (z, *quantizer.parameters())
+    torch.manual_seed(3)
+    plain = torch.autograd.grad(objective(quantizer, z), inputs)
+    torch.manual_seed(3)
+    again = torch.autograd.grad(checkpoint(objective, quantizer, z, use_reentrant=False), inputs)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_only_the_logits_and_the_noisy_logits_are_kept_for_the_backward_pass() -> None:
+    quantizer, n, k = make(num_codes=50).train(), 40, 50
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.numel() >= n * k:
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        quantizer(torch.randn(1, 4, n, requires_grad=True))
+    assert [tuple(tensor.shape) for tensor in kept.values()] == [(n, k)] * 2
+
+
+def test_copies_half_precision_and_double_features_change_nothing() -> None:
+    quantizer = make().eval()
+    z = torch.randn(3, 4, 5)
+    for twin in (copy.deepcopy(quantizer), pickle.loads(pickle.dumps(quantizer)), copy.deepcopy(quantizer).bfloat16()):
+        assert torch.equal(twin(z).vectors, quantizer(z).vectors)
+    double = quantizer.train()(z.double())
+    assert double.vectors.dtype == torch.float64
+    assert torch.equal(double.vectors, quantizer.decode(double.codes).double())
 
 
 @pytest.mark.parametrize(

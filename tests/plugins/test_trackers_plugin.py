@@ -76,3 +76,12 @@ def test_a_tracker_that_cannot_write_costs_a_warning_and_not_the_run(broadcast, 
     with pytest.warns(UserWarning, match="plugin 'trackers': dvgen_step failed, its events stop: FileNotFoundError"):
         broadcast("dvgen_step", run=run, step=1, values={"loss": 1.0})
     broadcast("dvgen_step", run=run, step=2, values={"loss": 1.0})
+
+
+def test_a_notice_is_a_line_of_its_step_and_is_dropped_with_it(broadcast, tmp_path):
+    train(broadcast, tmp_path, 0, 2)
+    for step in (2, 3):
+        broadcast("dvgen_notice", run=run_at(tmp_path, 0), step=step, text='a "codebook"')
+    assert lines(tmp_path)[2:] == [{"step": step, "notice": 'a "codebook"'} for step in (2, 3)]
+    broadcast("dvgen_run_started", run=run_at(tmp_path, 2))
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 2]

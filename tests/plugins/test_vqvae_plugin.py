@@ -144,13 +144,19 @@ def test_gradient_goes_straight_through_and_not_to_the_codebook() -> None:
     assert quantizer.codebook.grad is None
 
 
-def test_initialised_codes_are_features_and_all_in_use() -> None:
+def test_initialised_codes_are_means_of_their_features_and_all_in_use() -> None:
+    """A third of the features are one and the same, as the background of a picture is. Three clumps give their three means."""
     quantizer = VQQuantizer(VQQuantizer.Config(num_codes=64, dim=3))
     rows = torch.randn(300, 3)
     rows[:100] = 0.5
     quantizer.initialise(rows)
-    assert all((rows == code).all(dim=1).any() for code in quantizer.codebook)
     assert len(quantizer.encode(rows.T.unsqueeze(0))[0].unique()) == 64
+    few = VQQuantizer(VQQuantizer.Config(num_codes=3, dim=3))
+    clumps = torch.eye(3).repeat_interleave(20, dim=0) * 100 + torch.randn(60, 3)
+    few.initialise(clumps)
+    own = few.encode(clumps.T.unsqueeze(0))[0][0]
+    for code in range(3):
+        torch.testing.assert_close(few.codebook[code], clumps[own == code].mean(dim=0))
 
 
 def test_reconstruction_losses() -> None:

@@ -9,11 +9,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from dvgen.blocks.codebook import code_level, code_statistics, look_up, mean_square
+from dvgen.blocks.code_statistics import code_statistics
+from dvgen.blocks.codebook import code_level, look_up
+from dvgen.blocks.estimators import straight_through
 from dvgen.blocks.rows import to_rows
-from dvgen.blocks.straight_through import straight_through
 from dvgen.interfaces.codes import Codes, Level
-from dvgen.interfaces.quantizer import Quantized, Quantizer
+from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 
 
 @final
@@ -35,6 +36,7 @@ class RoundQuantizer(Quantizer):
             if self.steps**self.dim > 2**16:
                 raise ValueError(f"steps ** dim is {self.steps**self.dim} codes; at most 65536 are possible")
 
+    traits = Traits(estimator="smooth")
     places: Tensor
     vectors: Tensor
 
@@ -47,8 +49,8 @@ class RoundQuantizer(Quantizer):
 
     @classmethod
     def tiny(cls) -> Config:
-        """Four codes."""
-        return cls.Config(steps=2, dim=2)
+        """Eight codes. With a few values less, tanh(1) would be rounded to 1 again, and rounding twice change nothing."""
+        return cls.Config(steps=8, dim=1)
 
     def levels(self, grid: tuple[int, ...]) -> tuple[Level, ...]:
         return code_level(grid, self.num_codes)
@@ -58,7 +60,7 @@ class RoundQuantizer(Quantizer):
         squashed = rows.values.tanh()
         codes = self._code(squashed)
         vectors = F.embedding(codes, self.vectors)
-        stats = code_statistics(codes, self.num_codes, mean_square(squashed - vectors))
+        stats = code_statistics(rows, [codes], [self.num_codes], vectors, target=squashed)
         return Quantized(rows.features(straight_through(squashed, vectors)), (rows.codes(codes),), {}, stats, {})
 
     def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:

@@ -1,0 +1,69 @@
+"""The contract of a quantizer as tests: one decorator, and hypothesis draws the examples. Needs pytest and hypothesis."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dvgen.contracts.law import Law
+from dvgen.contracts.quantizer import laws_of
+from dvgen.contracts.quantizer_subject import JUNK, Example, Subject
+from dvgen.interfaces.quantizer import Quantizer
+
+TestClass = TypeVar("TestClass", bound=type)
+
+EXAMPLES = st.builds(
+    Example,
+    batch=st.integers(0, 4),
+    grid=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
+    scale=st.sampled_from([1.0, 1e-12, 1e-5, 1e6]),
+    offset=st.sampled_from([0.0, 1.0, 300.0, 1e4]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+    train=st.booleans(),
+    mask=st.sampled_from(["none", "some", "all"]),
+    junk=st.integers(0, len(JUNK) - 1),
+    updates=st.integers(0, 2),
+    seed=st.integers(0, 2**16),
+)
+"""Situations of every rank, scale, offset, dtype, mask and mode."""
+
+
+def quantizer_contract(make: Callable[[], Quantizer], *, examples: int = 10) -> Callable[[TestClass], TestClass]:
+    """Class decorator: gives the class one test a law that applies to the quantizer that `make` makes, of a tiny config.
+
+        @quantizer_contract(lambda: MyQuantizer(MyQuantizer.tiny()))
+        class TestMyQuantizer: ...
+
+    examples: how many situations hypothesis draws for each law. Laws that compile or start processes carry the mark `slow`.
+    """
+
+    def decorate(cls: TestClass) -> TestClass:
+        subject = Subject(make)
+        for law in laws_of(subject):
+            setattr(cls, _name(law), _test(law, subject, examples))
+        return cls
+
+    return decorate
+
+
+def _name(law: Law) -> str:
+    kind = "more_than_declared_" if law.name.endswith("-") else ""
+    return f"test_{law.name.rstrip('-').lower()}_{kind}{re.sub(r'[^a-z0-9]+', '_', law.check.__name__)}"
+
+
+def _test(law: Law, subject: Subject, examples: int) -> Any:
+    def once(self: object) -> None:
+        law.check(subject, Example())
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(example=EXAMPLES)
+    def drawn(self: object, example: Example) -> None:
+        law.check(subject, example)
+
+    test: Any = once if law.once else drawn
+    test.__doc__ = f"{law.name}: {law.rule}."
+    return pytest.mark.slow(test) if law.slow else test
