@@ -32,6 +32,7 @@ def batch(codes: list[int] | Tensor, **scalars: float) -> dict[str, Tensor]:
     known = {
         "quantization_error": 0.1,
         "feature_variance": 1.0,
+        "feature_spread": 1.0,
         "feature_norm": math.sqrt(3.0),
         "vector_norm": 1.6,
         "finite": 1.0,
@@ -167,7 +168,8 @@ def test_at_the_end_what_still_holds_is_told_again(doctor: CodebookDoctor) -> No
 
 
 HEALTHY = Features(
-    ratio=0.3, spread=0.8, vector_norm=1.0, lengths=(1.0, 1.1), certified=0.999, deterministic=True, table=True
+    ratio=0.3, spread=0.8, vector_norm=1.0, lengths=(1.0, 1.1), certified=0.999, deterministic=True, table=True,
+    remedy="searched",
 )  # fmt: skip
 
 
@@ -223,8 +225,11 @@ def test_each_illness_of_a_level_has_its_own_name_and_advice() -> None:
     dead = next(f for f in level_findings("codebook", use(half, 412), HEALTHY) if f.kind == "unused")
     assert "412 of 512 codes" in dead.sees
     assert "quantizer.num_codes=128" in dead.change
-    without = next(f for f in level_findings("codebook", use(half, 412), changed(table=False)) if f.kind == "unused")
-    assert "num_codes" not in without.change
+    for remedy, word in (("searched", "revive"), ("entropy", "diversity"), ("sampled", "kl"), ("fixed", "budget")):
+        features = changed(table=False, remedy=remedy)
+        without = next(f for f in level_findings("codebook", use(half, 412), features) if f.kind == "unused")
+        assert "num_codes" not in without.change
+        assert word in without.change
     alike = level_findings("codebook", use(one, 511), changed(spread=1e-4))[0]
     assert "the features are all alike" in alike.sees
     assert "train.tokenizer.lr" in alike.change

@@ -35,10 +35,12 @@ def code_statistics(
         stats |= _use(rows, code, size, i)
     if certified is not None:
         stats["certified"] = 1 - rows.mean((~certified).to(own.dtype))
+    variance, square = rows.mean((wanted - rows.average(wanted)).square()), rows.mean(wanted.square())
     return stats | {
         "quantization_error": rows.mean((own - wanted).square()),
-        "feature_variance": rows.mean((wanted - rows.average(wanted)).square()),
-        "feature_norm": rows.mean(wanted.square().sum(dim=1)).sqrt(),
+        "feature_variance": variance,
+        "feature_spread": variance / torch.where(square > 0, square, 1),
+        "feature_norm": (square * wanted.shape[1]).sqrt(),
         "vector_norm": rows.mean(own.square().sum(dim=1)).sqrt(),
         "finite": rows.finite,
     }

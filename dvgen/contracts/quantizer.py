@@ -13,6 +13,7 @@ from dvgen.contracts import (
     quantizer_initialise,
     quantizer_losses,
     quantizer_masks,
+    quantizer_nearest,
     quantizer_precision,
     quantizer_ranks,
     quantizer_revival,
@@ -28,6 +29,7 @@ from dvgen.contracts.quantizer_subject import Example, Subject
 
 _FILES = (
     quantizer_values,
+    quantizer_nearest,
     quantizer_gradients,
     quantizer_softmax,
     quantizer_losses,

@@ -96,7 +96,7 @@ def gradients_of_the_forward_pass(subject: Subject, example: Example) -> None:
     z, mask = example.covered(wide_features(quantizer, example)), example.valid()
     twin = twin_of(quantizer)
     # another batch, so that the codebook moves even when all of this one is masked
-    other = run(twin, wide_features(quantizer, example) * 2 + 1).pending
+    other = run(twin_of(quantizer), wide_features(quantizer, example) * 2 + 1).pending
     leaf, leaf_of_twin = z.clone().requires_grad_(), z.clone().requires_grad_()
     out, expected = run(quantizer, leaf, mask), run(twin, leaf_of_twin, mask)
     quantizer.update(other)

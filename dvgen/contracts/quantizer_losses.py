@@ -87,15 +87,23 @@ def _check_closed_forms(quantizer: Quantizer, out: Quantized, leaf: Tensor, mask
         require(squares > 0 or float(out.losses[name].detach()) == 0, f"{name} is not zero where features are codes")
     slope = {name: 2 * float(value.detach()) / squares if squares else 0.0 for name, value in out.losses.items()}
     if "commitment" in out.losses:
-        found = torch.autograd.grad(out.losses["commitment"], leaf, retain_graph=True)[0]
+        found = _pulled(out.losses["commitment"], leaf)
         require_close(found, slope["commitment"] * difference, "gradient of commitment")
     codebook = getattr(quantizer, "codebook", None)
     if "codebook" in out.losses and quantizer.traits.table and isinstance(codebook, Parameter):
-        found = torch.autograd.grad(out.losses["codebook"], codebook, retain_graph=True)[0]
+        found = _pulled(out.losses["codebook"], codebook)
         rows, codes = as_rows(-difference), out.codes[0].reshape(-1).clamp(min=0)
         sums = rows.new_zeros(codebook.shape).index_add_(0, codes, rows)
         largest = float(rows.abs().max()) if rows.numel() else 0.0
         require_close(found, slope["codebook"] * sums, "gradient of codebook", absolute=1e-5 * slope["codebook"] * largest)
+
+
+def _pulled(value: Tensor, tensor: Tensor) -> Tensor:
+    """The gradient of a loss; zero where it has none."""
+    if not value.requires_grad:
+        return torch.zeros_like(tensor)
+    (gradient,) = torch.autograd.grad(value, tensor, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(tensor) if gradient is None else gradient
 
 
 def _check_derivative(quantizer: Quantizer, z: Tensor, name: str, wanted: tuple[str, ...], step: float) -> None:

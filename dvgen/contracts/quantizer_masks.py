@@ -80,7 +80,9 @@ def _step(quantizer: Quantizer, z: Tensor, mask: Tensor | None = None) -> Step:
     leaf = z.detach().clone().requires_grad_()
     out = run(twin, leaf, mask)
     named = {"the features": leaf} | dict(twin.named_parameters())
-    found = torch.autograd.grad(objective(out), list(named.values()), allow_unused=True)
+    value = objective(out)
+    nothing = (None,) * len(named)
+    found = torch.autograd.grad(value, list(named.values()), allow_unused=True) if value.requires_grad else nothing
     gradients = {
         name: torch.zeros_like(tensor) if gradient is None else gradient
         for (name, tensor), gradient in zip(named.items(), found, strict=True)

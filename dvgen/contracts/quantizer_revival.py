@@ -30,15 +30,16 @@ AFTER = 5
 
 
 class _Move(NamedTuple):
-    """One update: places (k, d) before and after, and which codes were used for it (k,)."""
+    """One update: places (k, d) before and after, which codes were used for it (k,), and how far apart the features are."""
 
     before: Tensor
     after: Tensor
     used: Tensor
+    spread: float
 
     def revived(self) -> Tensor:
-        """Codes that moved although nobody chose them (k,)."""
-        return (self.before != self.after).any(dim=1) & ~self.used
+        """Codes that moved although nobody chose them (k,), and by more than averages do that decay towards nothing (P22)."""
+        return ((self.before - self.after).abs() > self.spread / 10).any(dim=1) & ~self.used
 
     def usage(self) -> int:
         """How many codes were used for it."""
@@ -99,7 +100,7 @@ def _moves(quantizer: Quantizer, rows: Tensor, updates: int) -> Iterator[_Move]:
         used = torch.zeros(len(before), dtype=torch.bool)
         used[out.codes[0].reshape(-1)] = True
         quantizer.update(out.pending)
-        yield _Move(before, code_vectors(quantizer), used)
+        yield _Move(before, code_vectors(quantizer), used, float(rows.std(dim=0).max()))
 
 
 def _outside(places: Tensor, rows: Tensor) -> Tensor:

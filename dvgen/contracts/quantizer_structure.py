@@ -149,7 +149,9 @@ def _everything(subject: Subject, example: Example) -> dict[str, Tensor]:
     quantizer = subject.prepared(example)
     leaf = example.covered(example.features(quantizer.dim)).requires_grad_()
     out = run(quantizer, leaf, example.valid(), seed=3)
-    objective(out).backward()  # type: ignore[no-untyped-call]
+    value = objective(out)
+    if value.requires_grad:
+        value.backward()  # type: ignore[no-untyped-call]
     quantizer.update(out.pending)
     gradients = {f"gradient of {name}": value.grad for name, value in quantizer.named_parameters() if value.grad is not None}
     if leaf.grad is not None:

@@ -51,8 +51,8 @@ def averages(quantizer: Quantizer) -> bool:
 def towards_the_mean(subject: Subject, example: Example) -> None:
     quantizer, rows = _initialised(subject, example)
     before = code_vectors(quantizer).double()
-    pending = run(quantizer, as_map(rows)).pending
-    codes = quantizer.encode(as_map(rows))[0][0]
+    out = run(quantizer, as_map(rows))
+    pending, codes = out.pending, out.codes[0][0]
     counts = torch.bincount(codes, minlength=len(before))
     means = torch.zeros_like(before).index_add_(0, codes, rows.double()) / counts.clamp(min=1).unsqueeze(1)
     require_close(pending["counts"], counts, "pending counts", relative=0.0)
@@ -104,15 +104,15 @@ def micro_batches(subject: Subject, example: Example) -> None:
     if not quantizer.deterministic:
         quantizer.eval()
     z, mask = example.covered(example.features(quantizer.dim)), example.valid()
+    in_parts = twin_of(quantizer)  # made before: a forward pass that moves state is not to pass for one that does not
     whole = run(quantizer, z, mask).pending
     sizes = [example.batch // 3, example.batch - example.batch // 3, 0]
     masks = [None] * 3 if mask is None else mask.split(sizes)
-    parts = [run(quantizer, part, valid).pending for part, valid in zip(z.split(sizes), masks, strict=True)]
+    parts = [run(in_parts, part, valid).pending for part, valid in zip(z.split(sizes), masks, strict=True)]
     summed = {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in whole}
     for name, value in summed.items():
         require(value.is_floating_point(), f"pending {name} is {value.dtype}, expected floats")
         require_close(value, whole[name], f"pending {name}, summed over parts", relative=1e-5)
-    in_parts = twin_of(quantizer)
     quantizer.update(whole)
     in_parts.update(summed)
     expected = state_of(quantizer)

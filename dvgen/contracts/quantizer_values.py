@@ -1,4 +1,4 @@
-"""Properties P1 to P11: what a quantizer returns.
+"""Properties P1, P2 and P4 to P11: what a quantizer returns.
 
 Shapes: b batch, d width, *grid positions, n features, k codes.
 """
@@ -55,41 +55,6 @@ def ranges(subject: Subject, example: Example) -> None:
             require(mask is None or (code[~mask] == MASKED).all(), "masked positions must hold -1")
 
 
-@law("P3", "the code is the nearest one in float64, ties to the lowest", applies=lambda q: q.traits.nearest)
-def nearest_code(subject: Subject, example: Example) -> None:
-    quantizer = subject.prepared(example)
-    z = example.features(quantizer.dim)
-    if quantizer.levels((1,))[0].num_codes > ENUMERABLE or not z.numel():
-        return
-    table = _table(quantizer).double()
-    distances = (as_rows(z).double().unsqueeze(1) - table).square().sum(dim=2)
-    found = _flat(quantizer, quantizer.encode(z))
-    least = distances.amin(dim=1)
-    own = distances.gather(1, found.unsqueeze(1)).squeeze(1)
-    require((own <= least * (1 + 1e-14)).all(), f"{int((own > least * (1 + 1e-14)).sum())} of {len(found)} codes not nearest")
-    lowest = (distances == least.unsqueeze(1)).int().argmax(dim=1)
-    tied = own == least
-    require((found[tied] <= lowest[tied]).all(), "a tie did not go to the lowest code")
-
-
-@law(
-    "P3-",
-    "a quantizer that does not declare `nearest` has codes that are not",
-    applies=lambda q: not q.traits.nearest,
-    once=True,
-)
-def not_nearest(subject: Subject, example: Example) -> None:
-    quantizer = _trained(subject, 0)
-    if quantizer.levels((1,))[0].num_codes > ENUMERABLE:
-        return
-    scales = (1e-9, 0.2, 1.0, 5.0)
-    z = torch.cat([Example(batch=1, grid=(400,), scale=scale).features(quantizer.dim) for scale in scales])
-    table = _table(quantizer).double()
-    distances = (as_rows(z).double().unsqueeze(1) - table).square().sum(dim=2)
-    own = distances.gather(1, _flat(quantizer, quantizer.encode(z)).unsqueeze(1)).squeeze(1)
-    require((own > distances.amin(dim=1)).any(), "every code is the nearest one: declare traits.nearest")
-
-
 @law("P4", "decoding the codes gives the vectors, bit for bit, in training and in evaluation")
 def decode_gives_vectors(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
@@ -120,7 +85,7 @@ def idempotent(subject: Subject, example: Example) -> None:
 @law("P6-", "a quantizer that is not declared idempotent is not", applies=lambda q: not q.traits.idempotent, once=True)
 def not_idempotent(subject: Subject, example: Example) -> None:
     for seed in range(8):
-        quantizer = _trained(subject, seed)
+        quantizer = trained(subject, seed)
         z = torch.cat([Example(batch=1, grid=(400,), scale=s, seed=seed).features(quantizer.dim) for s in (0.2, 1.0, 5.0)])
         codes = quantizer.encode(z)
         again = quantizer.encode(quantizer.decode(codes))
@@ -145,12 +110,27 @@ def bijection(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(Example(updates=0))
     levels = quantizer.levels((1,))
     if all(level.num_codes <= ENUMERABLE for level in levels) and len(levels) == 1:
-        table = _table(quantizer)
+        table = table_of(quantizer)
         require(len(table.unique(dim=0)) == len(table), f"{len(table)} codes, but {len(table.unique(dim=0))} different vectors")
     codes = quantizer.encode(Example().features(quantizer.dim))
     for count in range(1, len(levels) + 1):
         vectors = quantizer.decode(codes[:count])
         require(vectors.shape == Example().features(quantizer.dim).shape, f"decode of {count} levels: {tuple(vectors.shape)}")
+
+
+@law(
+    "P8",
+    "where nothing is learned, features of ordinary size reach every code",
+    applies=lambda q: not any(value.is_floating_point() for value in q.state_dict().values()),
+    once=True,
+)
+def every_code_is_reached(subject: Subject, example: Example) -> None:
+    quantizer = subject.fresh()
+    z = torch.cat([Example(batch=1, grid=(2**15,), scale=scale).features(quantizer.dim) for scale in (0.5, 1.0, 2.0)])
+    for code, level in zip(quantizer.encode(z), quantizer.levels((2**15,)), strict=True):
+        reached = len(code.unique())
+        enough = reached == level.num_codes or level.num_codes > ENUMERABLE
+        require(enough, f"{level.name}: {reached} of {level.num_codes} codes are reached")
 
 
 @law("P9", "a code out of range raises an error of dvgen", once=True)
@@ -198,7 +178,7 @@ def nothing_valid(subject: Subject, example: Example) -> None:
 
 
 @torch.no_grad()
-def _trained(subject: Subject, seed: int) -> Quantizer:
+def trained(subject: Subject, seed: int) -> Quantizer:
     """A quantizer in evaluation whose parameters are no longer where `initialise` put them."""
     quantizer = subject.prepared(Example(updates=0, seed=seed)).eval()
     for parameter in quantizer.parameters():
@@ -206,12 +186,12 @@ def _trained(subject: Subject, seed: int) -> Quantizer:
     return quantizer
 
 
-def _table(quantizer: Quantizer) -> Tensor:
+def table_of(quantizer: Quantizer) -> Tensor:
     """The vectors of all codes (k, d)."""
     return as_rows(quantizer.decode(all_codes(quantizer)))
 
 
-def _flat(quantizer: Quantizer, codes: tuple[Tensor, ...]) -> Tensor:
+def as_one_index(quantizer: Quantizer, codes: tuple[Tensor, ...]) -> Tensor:
     """Codes of all levels as the one index (n,) of `all_codes`."""
     index = torch.zeros_like(codes[0])
     for code, level in zip(codes, quantizer.levels((1,)), strict=True):

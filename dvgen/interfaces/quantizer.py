@@ -54,8 +54,9 @@ class Quantized(NamedTuple):
     codes: this quantizer's levels, int64 (b, *grid) each; MASKED where masked.
     losses: named scalars, already weighted by the quantizer's own config; present in evaluation too.
     stats: detached tensors: `counts_<i>` (num_codes,) for a level i of at most MAX_COUNTED codes, `perplexity_<i>`,
-        `quantization_error` (mean square of vector minus feature), `feature_variance`, `feature_norm` and `vector_norm`
-        (root mean squares), `finite` (1, or 0 when a value was NaN or infinite), and whatever else is worth logging.
+        `quantization_error` (mean square of vector minus feature), `feature_variance`, `feature_spread` (the variance as a
+        share of the mean square: 0 when all features are alike), `feature_norm` and `vector_norm` (root mean square lengths),
+        `finite` (1, or 0 when a value was NaN or infinite), and whatever else is worth logging.
     pending: detached float statistics for `update`, of the same shapes on every call, additive over micro-batches and ranks.
     """
 

@@ -19,6 +19,20 @@ CONFIRM = 2
 OVER = 0.8
 """A finding is over below this severity."""
 
+REMEDIES = {
+    "searched": (
+        "--quantizer ema or cosine, which revive codes (sooner with a smaller quantizer.revive_after), simvq, fsq or projected"
+    ),
+    "entropy": (
+        "more weight on the entropy of all codes (lfq, bsq: quantizer.diversity; ibq: quantizer.entropy_batch), or "
+        "--quantizer ema"
+    ),
+    "sampled": "a higher quantizer.kl, or --quantizer ema",
+    "fixed": "a longer train.tokenizer.budget, or --quantizer ema",
+}
+"""What brings codes into use, by how a quantizer comes to its codes: the nearest of a table, pushed by a loss on the entropy of
+all codes, drawn at random, or by a fixed rule."""
+
 GROWTH = 5
 """Over how many log steps the length of the features is compared."""
 
@@ -67,7 +81,7 @@ class Features:
 
     ratio: mean square of their difference over the features' variance, the share that the codes do not explain. spread: the
     features' variance over their mean square. lengths: of the features, at the last log steps, oldest first. certified: as in
-    `stats`, or None. deterministic, table: of the quantizer.
+    `stats`, or None. deterministic, table: of the quantizer. remedy: of REMEDIES, for codes that are not in use.
     """
 
     ratio: float
@@ -77,6 +91,7 @@ class Features:
     certified: float | None
     deterministic: bool
     table: bool
+    remedy: str
 
 
 @frozen(kw_only=True)
@@ -110,13 +125,9 @@ def _collapse(where: str, use: Use, features: Features) -> Finding:
     if features.spread < 0.01:
         sees += f", because the features are all alike (their variance is {features.spread:.2%} of their mean square)"
         change = "a lower train.tokenizer.lr or a longer train.tokenizer.warmup, or a lower quantizer.commitment"
-    elif features.table:
-        sees += f", though the features differ (their variance is {features.spread:.0%} of their mean square)"
-        change = "--quantizer ema (revives codes), cosine or fsq"
     else:
-        change = (
-            "more weight on the losses that keep its codes in use, where it has some (lfq, bsq: quantizer.diversity); or fsq"
-        )
+        sees += f", though the features differ (their variance is {features.spread:.0%} of their mean square)"
+        change = REMEDIES[features.remedy]
     over = f"no longer collapsed: {use}"
     return Finding(kind="collapse", where=where, severity=use.collapse, sees=sees, change=change, over=over)
 
@@ -126,15 +137,7 @@ def _unused(where: str, use: Use, features: Features) -> Finding:
     share = use.unused / use.num_codes if use.enough and use.collapse < OVER else 0.0
     sees = f"{use.unused} of {use.num_codes} codes did not occur in the last {use.since} positions"
     fewer = f"fewer codes ({'quantizer.num_codes=' if features.table else ''}{_power_of_two(use.num_codes - use.unused)})"
-    if features.table:
-        change = (
-            "--quantizer ema or cosine, which revive codes (sooner with a smaller quantizer.revive_after), "
-            f"simvq, fsq or projected; or {fewer}"
-        )
-    else:
-        change = (
-            f"more weight on the losses that keep codes in use (lfq, bsq: quantizer.diversity), --quantizer ema; or {fewer}"
-        )
+    change = f"{REMEDIES[features.remedy]}; or {fewer}"
     over = f"codes are in use again: {use}"
     return Finding(kind="unused", where=where, severity=share / 0.5, sees=sees, change=change, over=over)
 
@@ -147,8 +150,7 @@ def _skew(where: str, use: Use, features: Features) -> Finding:
     judged = use.enough and use.collapse < OVER and 2 * use.used >= use.num_codes
     severity = use.used**0.5 / use.perplexity if judged else 0.0
     sees = f"{use.used} of {use.num_codes} codes occur, but as unevenly as if there were {use.perplexity:.1f}"
-    alike = "--quantizer ema, cosine or fsq; or " if features.table else "more weight on losses that keep codes in use; or "
-    change = f"{alike}fewer codes, {_power_of_two(2 * round(use.perplexity))}"
+    change = f"{REMEDIES[features.remedy]}; or fewer codes, {_power_of_two(2 * round(use.perplexity))}"
     return Finding(
         kind="skew", where=where, severity=severity, sees=sees, change=change, over=f"codes are used more evenly: {use}"
     )

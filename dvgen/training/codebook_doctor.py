@@ -6,7 +6,6 @@ It is no part of a checkpoint: a resumed run starts new windows, and may tell ag
 """
 
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import final
@@ -26,7 +25,7 @@ PATIENCE = 3
 """Windows without use after which a code is dead: one a tenth as frequent as the average occurs in 30 k positions with
 probability 0.95."""
 
-SCALARS = ("quantization_error", "feature_variance", "feature_norm", "vector_norm", "certified")
+SCALARS = ("quantization_error", "feature_variance", "feature_spread", "feature_norm", "vector_norm", "certified")
 
 
 @define
@@ -77,7 +76,8 @@ class Windows:
 class Patient:
     """One map's quantizer: prefix of its stats, name for people, and a window for each level that is counted one by one.
 
-    scalars: the last means over a log interval, without prefix. lengths: of the features, at the last log steps.
+    scalars: the last means over a log interval, without prefix. lengths: of the features, at the last log steps. remedy: of
+    REMEDIES, as its stats tell how it comes to its codes.
     """
 
     prefix: str
@@ -86,9 +86,15 @@ class Patient:
     levels: Mapping[int, tuple[str, Windows]]
     scalars: dict[str, float] = field(factory=dict)
     lengths: deque[float] = field(factory=lambda: deque(maxlen=GROWTH + 1))
+    remedy: str = "fixed"
 
     def owns(self, stats: Mapping[str, Tensor]) -> set[str]:
         """The stats that the doctor adds up."""
+        kinds = {name.rpartition(".")[2] for name in stats if name.startswith(self.prefix)}
+        if not self.quantizer.deterministic:
+            self.remedy = "sampled"
+        elif kinds & {"entropy_batch", "certified"}:
+            self.remedy = "entropy" if "entropy_batch" in kinds else "searched"
         wanted = {f"{self.prefix}{name}" for name in (*SCALARS, *(f"counts_{i}" for i in self.levels))}
         return wanted & stats.keys()
 
@@ -120,7 +126,7 @@ class Patient:
 
     def findings(self, judged: Iterable[int]) -> list[Finding]:
         """All findings of the map and of these levels; none without the scalars that explain them."""
-        if not {"feature_norm", "vector_norm", "feature_variance"} <= self.scalars.keys():
+        if not {"feature_norm", "vector_norm", "feature_spread"} <= self.scalars.keys():
             return []
         uses = {i: use for i, (_, windows) in self.levels.items() if (use := windows.latest()) is not None}
         features = self._features()
@@ -131,12 +137,13 @@ class Patient:
         own = self.scalars
         return Features(
             ratio=own.get("commitment_ratio", 0.0),
-            spread=own["feature_variance"] * self.quantizer.dim / max(own["feature_norm"] ** 2, sys.float_info.min),
+            spread=own["feature_spread"],
             vector_norm=own["vector_norm"],
             lengths=tuple(self.lengths),
             certified=own.get("certified"),
             deterministic=self.quantizer.deterministic,
             table=self.quantizer.traits.table,
+            remedy=self.remedy,
         )
 
     def verdict(self) -> list[str]:

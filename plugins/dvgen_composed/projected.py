@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvgen import Part, part
-from dvgen.blocks.code_statistics import code_statistics
 from dvgen.blocks.rows import Rows, to_rows
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
-from dvgen_composed.stages import all_finite, check_initial, renamed
+from dvgen_composed.stages import check_initial
 
 FLOOR = 0.01
 """The least standard deviation that `initialise` divides a direction by, relative to the largest: less may be noise alone."""
@@ -88,14 +87,13 @@ class ProjectedQuantizer(Quantizer):
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize z (b, dim, *grid); losses and pending are the inner ones. Raises ShapeError as the interface says.
 
-        stats compare vectors with z, and those called "inner.<name>" compare q with y.
+        stats are the inner ones, which compare q with y: nothing draws the vectors to z.
         """
         rows = to_rows(z, self.dim, mask)
         result: Quantized = self.inner(self._projected(rows), mask)
         vectors = self._outward(pack([rearrange(result.vectors, "b k ... -> b ... k")], "* k")[0])
-        stats = code_statistics(rows, [], [], vectors) | renamed(result.stats, "inner", 0)
-        stats["finite"] = stats["finite"] * all_finite([result])
-        return result._replace(vectors=rows.features(vectors), stats=stats)
+        finite = {"finite": rows.finite * result.stats["finite"]}
+        return result._replace(vectors=rows.features(vectors), stats=result.stats | finite)
 
     def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:
         """The inner codes of the projected features."""

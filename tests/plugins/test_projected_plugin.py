@@ -164,16 +164,15 @@ def test_update_schedule_and_losses_are_the_inner_ones():
     assert gumbel.inner.temperature == gumbel.inner.config.temperature_end
 
 
-def test_statistics_compare_vectors_with_features_and_those_called_inner_the_projections():
+def test_statistics_are_those_of_the_projections():
+    """Nothing draws the vectors to the features themselves, so their distance would say nothing."""
     quantizer, z, mask = make(), features(), half_mask()
     out = quantizer(z, mask)
-    error = (out.vectors - z).movedim(1, -1)[mask].square().mean()
-    torch.testing.assert_close(out.stats["quantization_error"], error.detach())
     y = quantizer._inward(z.movedim(1, -1)[mask])
     inner = quantizer.inner(y.T.unsqueeze(0))
-    torch.testing.assert_close(out.stats["inner.quantization_error"], inner.stats["quantization_error"])
-    assert torch.equal(out.stats["counts_0"], inner.stats["counts_0"])
-    assert "inner.finite" not in out.stats
+    assert out.stats.keys() == inner.stats.keys()
+    for name, value in inner.stats.items():
+        torch.testing.assert_close(out.stats[name], value)
 
 
 def test_traits_and_determinism():
