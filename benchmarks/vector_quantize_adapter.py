@@ -116,7 +116,7 @@ class Adapted(Quantizer):
                 vectors = self.module.get_output_from_indices(flat[0])
             else:
                 vectors = self.module.indices_to_codes(flat[0])
-        except (IndexError, RuntimeError, AssertionError, ValueError) as error:
+        except Exception as error:
             raise ShapeError(f"{type(error).__name__}: {error}") from error
         return _map(vectors, codes[0].shape[1:])
 

@@ -235,6 +235,17 @@ def test_each_illness_of_a_level_has_its_own_name_and_advice() -> None:
     assert "train.tokenizer.lr" in alike.change
 
 
+def test_what_a_collapse_hides_is_not_said_to_be_over() -> None:
+    """Of two codes in use, one is lost: the others are no more in use than before."""
+    record, k = Record(), 64
+    two, one = (torch.cat([torch.ones(n), torch.zeros(k - n)]).double() for n in (4, 1))
+    told = []
+    for frequencies, unused in ((two, k - 4), (one, k - 1)):
+        for _ in range(3):
+            told += record.judge(level_findings("codebook", use(frequencies, unused), HEALTHY))
+    assert ["did not occur" in told[0], "collapsed" in told[1], len(told)] == [True, True, 2]
+
+
 def test_a_number_that_wavers_about_a_threshold_is_told_once() -> None:
     record = Record()
     severities = [1.1, 0.9, 1.1, 1.1, 0.9, 1.1, 0.85, 0.7, 0.9, 0.7, OVER - 0.1, 0.9]

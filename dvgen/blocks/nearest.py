@@ -49,6 +49,9 @@ def nearest(z: Tensor, codebook: Tensor) -> Nearest:
             torch.zeros(z.shape[0], dtype=torch.int64, device=z.device),
             torch.ones(z.shape[0], dtype=torch.bool, device=z.device),
         )
+    # in half precision even the difference from the centre would be rounded away
+    wide = torch.promote_types(torch.promote_types(z.dtype, codebook.dtype), torch.float32)
+    z, codebook = z.to(wide), codebook.to(wide)
     if torch.compiler.is_compiling():
         return Nearest(*_candidate_search(z, codebook))
     with torch.autocast(z.device.type, enabled=False):
@@ -141,10 +144,11 @@ def _two_best(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The maximum of a block is fast where a place is not asked for, so the place is sought in the best block alone.
     """
-    blocks = scores.unflatten(1, (-1, BLOCK))
+    blocks = scores.view(len(scores), -1, BLOCK)
     tops = blocks.amax(dim=2)
     block = tops.argmax(dim=1, keepdim=True)
-    inside = blocks.gather(1, block.unsqueeze(2).expand(-1, 1, BLOCK)).squeeze(1)
+    first = torch.arange(len(scores), device=scores.device) * tops.shape[1]
+    inside = blocks.view(-1, BLOCK).index_select(0, first + block.squeeze(1))
     best, place = inside.max(dim=1, keepdim=True)
     others = tops.scatter_(1, block, -torch.inf).amax(dim=1)
     second = inside.scatter_(1, place, -torch.inf).amax(dim=1).maximum(others)

@@ -109,7 +109,7 @@ def _check_shapes(z: Tensor, dim: int, mask: Tensor | None) -> None:
 def check_finite(values: Tensor, what: str) -> None:
     """Raise NonFiniteError when a value is NaN or infinite."""
     # a sum is a single pass without a mask in memory; finite values may overflow it, so a bad sum is only a suspicion
-    if bool(values.sum(dtype=torch.float64).isfinite()):
+    if bool(values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()):
         return
     bad = int((~values.isfinite()).sum())
     if bad:

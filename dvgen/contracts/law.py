@@ -74,4 +74,4 @@ def _largest(found: Tensor, expected: Tensor) -> str:
     if not found.numel():
         return "no values"
     place = int((found.detach().double() - expected.detach().double()).abs().nan_to_num(torch.inf).argmax())
-    return f"for instance {found.flatten()[place].item():.6g} instead of {expected.flatten()[place].item():.6g}"
+    return f"for instance {found.flatten()[place].item():.9g} instead of {expected.flatten()[place].item():.9g}"

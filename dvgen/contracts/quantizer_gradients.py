@@ -118,7 +118,7 @@ def gradients_of_the_forward_pass(subject: Subject, example: Example) -> None:
 def rotation_trick(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
     z = wide_features(quantizer, example)
-    for features in (z, z / 1000, torch.zeros_like(z), -run(quantizer, z).vectors.detach()):
+    for features in (torch.zeros_like(z), z, z / 1000, -run(quantizer, z).vectors.detach()):
         _check_rotation(quantizer, features)
     if quantizer.traits.table:
         direction = upstream_for(torch.empty(quantizer.dim), 3)
@@ -156,7 +156,7 @@ def _rotates(quantizer: Quantizer) -> bool:
 
 
 def _check_rotation(quantizer: Quantizer, z: Tensor) -> None:
-    out = run(quantizer, z)
+    out = run(quantizer, z.detach().clone().requires_grad_())  # the value that a decoder is trained on
     require_equal(out.vectors, quantizer.decode(out.codes).to(z.dtype), "vectors of the rotation trick")
     upstream = upstream_for(z)
     found = as_rows(pulled(quantizer, z, None, upstream)).double()

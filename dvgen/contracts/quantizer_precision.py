@@ -18,9 +18,9 @@ def half_precision(subject: Subject, example: Example) -> None:
         narrow = evolve(example, dtype=dtype)
         wide, cast = subject.prepared(narrow), subject.prepared(narrow)
         nn.Sequential(cast).to(dtype)
-        for name, value in state_of(cast).items():
-            floating = value.is_floating_point()
-            require(not floating or value.dtype.itemsize >= 4, f"{name} is {value.dtype} after a cast to {dtype}")
+        values = state_of(cast).items()
+        narrower = [name for name, value in values if value.is_floating_point() and value.dtype.itemsize < 4]
+        require(not narrower, f"{', '.join(narrower)} became {dtype}")
         require_state(cast, state_of(wide), f"after a cast to {dtype}")
         z, mask = narrow.features(wide.dim), narrow.valid()
         for step in range(3):

@@ -61,7 +61,7 @@ def decode_gives_vectors(subject: Subject, example: Example) -> None:
     if not quantizer.deterministic:
         quantizer.eval()
     z, mask = example.features(quantizer.dim), example.valid()
-    out = run(quantizer, example.covered(z), mask)
+    out = run(quantizer, example.covered(z).requires_grad_(), mask)  # as in training: an estimator may change the value
     require_equal(quantizer.decode(out.codes).to(z.dtype), out.vectors, "decode(codes)")
 
 

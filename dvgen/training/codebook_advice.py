@@ -134,12 +134,13 @@ def _collapse(where: str, use: Use, features: Features) -> Finding:
 
 def _unused(where: str, use: Use, features: Features) -> Finding:
     """More than half of the codes are dead."""
-    share = use.unused / use.num_codes if use.enough and use.collapse < OVER else 0.0
+    share = use.unused / use.num_codes if use.enough else 0.0
     sees = f"{use.unused} of {use.num_codes} codes did not occur in the last {use.since} positions"
     fewer = f"fewer codes ({'quantizer.num_codes=' if features.table else ''}{_power_of_two(use.num_codes - use.unused)})"
     change = f"{REMEDIES[features.remedy]}; or {fewer}"
     over = f"codes are in use again: {use}"
-    return Finding(kind="unused", where=where, severity=share / 0.5, sees=sees, change=change, over=over)
+    severity = _unless(use.collapse >= OVER, share / 0.5)
+    return Finding(kind="unused", where=where, severity=severity, sees=sees, change=change, over=over)
 
 
 def _skew(where: str, use: Use, features: Features) -> Finding:
@@ -160,8 +161,8 @@ def _runaway(where: str, features: Features, collapsed: bool) -> Finding:
     """The features' length rose at every log step, doubled in all, and the codes do not follow."""
     lengths, severity = features.lengths, 0.0
     rising = all(one < other for one, other in pairwise(lengths))
-    if len(lengths) > GROWTH and rising and features.ratio > 0.5 and not collapsed:
-        severity = lengths[-1] / lengths[0] / 2
+    if len(lengths) > GROWTH and rising and features.ratio > 0.5:
+        severity = _unless(collapsed, lengths[-1] / lengths[0] / 2)
     sees = (
         f"the features run away from their codes: their length went from {lengths[0]:.3g} to {lengths[-1]:.3g}, "
         f"that of the codes is {features.vector_norm:.3g}"
@@ -172,13 +173,12 @@ def _runaway(where: str, features: Features, collapsed: bool) -> Finding:
 
 def _away(where: str, features: Features, collapsed: bool) -> Finding:
     """The codes are no better than the features' mean. What samples codes is measured against a mean vector, and may be."""
-    judged = features.deterministic and not collapsed
     sees = (
         f"the codes explain nothing of the features (commitment ratio {features.ratio:.2f}; length of the features "
         f"{features.lengths[-1]:.3g}, of their codes {features.vector_norm:.3g})"
     )
     over = f"the codes explain part of the features now (commitment ratio {features.ratio:.2f})"
-    severity = features.ratio if judged else 0.0
+    severity = _unless(collapsed, features.ratio) if features.deterministic else 0.0
     return Finding(kind="away", where=where, severity=severity, sees=sees, change=CLOSER, over=over)
 
 
@@ -191,6 +191,11 @@ def _uncertain(where: str, features: Features) -> Finding:
     )
     over = f"float32 tells the nearest code of {certified:.1%} again"
     return Finding(kind="uncertain", where=where, severity=(1 - certified) / 0.9, sees=sees, change=change, over=over)
+
+
+def _unless(worse: bool, severity: float) -> float:
+    """The severity, held beside something worse where it is neither told nor over: saying that it is over would mislead."""
+    return min(severity, (OVER + 1) / 2) if worse else severity
 
 
 def _power_of_two(least: int) -> int:
