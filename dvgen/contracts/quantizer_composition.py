@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.quantizer_rounding import wide_features
-from dvgen.contracts.quantizer_subject import Example, Subject, as_rows, run
+from dvgen.contracts.quantizer_subject import Example, Subject, as_rows, loss_kinds, run
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.quantizer import Quantizer
 
@@ -74,7 +74,12 @@ def independent_groups(subject: Subject, example: Example) -> None:
         require_equal(there.vectors[:, ~group], here.vectors[:, ~group], f"other vectors when the features of level {i} change")
 
 
-@law("P36", "entropies: 0 <= mean entropy of a position <= entropy of the mean <= log of the number of codes, in nats")
+def _has_entropies(quantizer: Quantizer) -> bool:
+    return any(kind.startswith("entropy_") for kind in loss_kinds(quantizer))
+
+
+@law("P36", "entropies: 0 <= mean entropy of a position <= entropy of the mean <= log of the number of codes, in nats",
+     applies=_has_entropies)  # fmt: skip
 def entropies(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
     out = run(quantizer, example.covered(example.features(quantizer.dim)), example.valid())
@@ -91,7 +96,7 @@ def entropies(subject: Subject, example: Example) -> None:
         require(each <= mean + rounded, f"{prefix}entropy_sample is {each:.6g}, above entropy_batch {mean:.6g}")
 
 
-@law("P36", "entropy losses make positions certain and the batch varied, not the reverse", once=True)
+@law("P36", "entropy losses make positions certain and the batch varied, not the reverse", applies=_has_entropies, once=True)
 def entropy_signs(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
     situations = [Example(scale=scale, offset=offset) for scale in (0.05, 0.5, 2.0) for offset in (0.0, 1.0)]

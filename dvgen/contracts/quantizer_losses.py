@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.quantizer_rounding import upstream_for, wide_features
-from dvgen.contracts.quantizer_subject import Example, Subject, as_rows, run, twin_of
+from dvgen.contracts.quantizer_subject import Example, Subject, as_rows, loss_kinds, run, twin_of
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 
 STEP = 1e-5
@@ -23,7 +23,8 @@ DIRECTIONS = 8
 """How many random directions a derivative is taken in."""
 
 
-@law("P14", "commitment reaches features and not what decodes; the codebook loss the reverse")
+@law("P14", "commitment reaches features and not what decodes; the codebook loss the reverse",
+     applies=lambda q: bool(loss_kinds(q) & {"commitment", "codebook"}))  # fmt: skip
 def losses_reach(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
     z, mask = wide_features(quantizer, example), example.valid()
@@ -59,7 +60,8 @@ def weight_stands_alone(subject: Subject, example: Example) -> None:
             require_close(after[name], value * (2 * weight + 1) / weight, f"loss {name} with another weight", relative=1e-5)
 
 
-@law("P18", "the gradient of a loss is the derivative of its value where codes stay", once=True)
+@law("P18", "the gradient of a loss is the derivative of its value where codes stay",
+     applies=lambda q: bool(loss_kinds(q)), once=True)  # fmt: skip
 def derivatives(subject: Subject, example: Example) -> None:
     for scale in (0.3, 1.0):
         situation = Example(scale=scale, train=False)

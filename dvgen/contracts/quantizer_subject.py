@@ -133,6 +133,11 @@ def outputs(quantized: Quantized) -> dict[str, Tensor]:
     return named | {f"codes.{i}": code for i, code in enumerate(quantized.codes)}
 
 
+def loss_kinds(quantizer: Quantizer) -> set[str]:
+    """The names of its losses, without the prefixes of inner quantizers."""
+    return {name.rpartition(".")[2] for name in run(quantizer, torch.zeros(1, quantizer.dim, 1)).losses}
+
+
 def objective(quantized: Quantized, upstream: Tensor | None = None) -> Tensor:
     """A scalar that depends on the vectors (through `upstream`, or by their squares) and on every loss."""
     vectors = quantized.vectors.float()
