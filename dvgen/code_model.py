@@ -72,7 +72,7 @@ def assemble_code_model(registry: Registry, experiment: Experiment, levels: tupl
         if level.num_codes > MAX_COUNTED:
             raise ConfigError(
                 f"level {level.name!r}: {level.num_codes} codes are too many for a prior, which computes a logit for each; "
-                f"at most {MAX_COUNTED}: split the level, such as --set quantizer.factors=2"
+                f"at most {MAX_COUNTED}: take fewer codes, or more levels (fsq, lfq, bsq: raise quantizer.factors)"
             )
     priors = []
     for i, (level, choice) in enumerate(zip(levels, choose_priors(experiment.prior, levels), strict=True)):

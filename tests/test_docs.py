@@ -21,6 +21,7 @@ from dvgen.assembly import check_components
 from dvgen.cli import INTERRUPTED, group
 from dvgen.cli.options import experiment_table, finished_experiment, one, put
 from dvgen.compare import expand
+from dvgen.contracts.quantizer import LAWS
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import ConfigError
 from dvgen.registry import KINDS, Registry
@@ -230,3 +231,9 @@ def test_every_command_in_running_text_has_its_name_and_options():
                 *group.commands,
             }
             assert set(words) <= known, f"{page.name}: {text}"
+
+
+def test_every_law_of_the_contract_of_quantizers_is_told():
+    told = rows(section(INTERFACES, "The contract of quantizers"))
+    laws = {(law.name, f"{law.rule}{' (slow)' if law.slow else ''}") for law in LAWS}
+    assert {tuple(row[:2]) for row in told} >= laws

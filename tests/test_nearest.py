@@ -79,6 +79,17 @@ def test_stays_right_when_float32_products_are_allowed_to_be_coarse(precision: s
         torch.set_float32_matmul_precision(before)
 
 
+def test_stays_right_when_a_backend_has_a_precision_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch then refuses to tell the one precision of all: the coarsest is assumed."""
+
+    def refuse() -> str:
+        raise RuntimeError("mixed settings")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    generator = torch.Generator().manual_seed(8)
+    assert_nearest(torch.randn(300, 16, generator=generator), torch.randn(64, 16, generator=generator))
+
+
 def test_autocast_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(4)
     z, codebook = torch.randn(500, 32, generator=generator), torch.randn(128, 32, generator=generator)

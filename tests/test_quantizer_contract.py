@@ -32,6 +32,7 @@ DECLARED = {
 
 VARIANTS = {
     "ema-rotation": Choice(use="ema", fields={"num_codes": 4, "dim": 3, "estimator": "rotation"}),
+    "fsq-coarse": Choice(use="fsq", fields={"levels_per_channel": [3, 2]}),
     "fsq-factors": Choice(use="fsq", fields={"levels_per_channel": [3, 4, 2], "factors": 2}),
     "lfq-factors": Choice(use="lfq", fields={"bits": 4, "factors": 2}),
     "residual-vq": Choice(use="residual", fields={"levels": 3, "inner": {"use": "vq", "num_codes": 4, "dim": 2}}),

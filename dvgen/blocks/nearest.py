@@ -95,8 +95,7 @@ class _Search:
         self.largest = (2 * half_squares.amax()).sqrt()
         # inputs, d products, d sums, the squares and the bias are each rounded once: fewer than dim + 8 roundings of terms
         # whose absolute sum is at most |z||e| + |e|^2/2 (Higham, Accuracy and Stability, section 3.1); two are compared
-        unit = _UNIT_ROUNDOFF[torch.get_float32_matmul_precision()]
-        self.roundings = 2 * (codebook.shape[1] + 8) * unit
+        self.roundings = 2 * (codebook.shape[1] + 8) * _unit_roundoff()
         self.rows = max(1, CHUNK_ELEMENTS // len(self.bias))
 
     def best(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +136,14 @@ class _Search:
     @staticmethod
     def _results(z: Tensor) -> tuple[Tensor, Tensor]:
         return z.new_empty(z.shape[0], dtype=torch.int64), z.new_empty(z.shape[0], dtype=torch.bool)
+
+
+def _unit_roundoff() -> float:
+    """Of float32 products as they are allowed to be; the coarsest where each backend has a setting of its own."""
+    try:
+        return _UNIT_ROUNDOFF[torch.get_float32_matmul_precision()]
+    except RuntimeError:
+        return max(_UNIT_ROUNDOFF.values())
 
 
 def _two_best(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,12 +10,9 @@ from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.quantizer_rounding import wide_features
-from dvgen.contracts.quantizer_subject import Example, Subject, as_rows, loss_kinds, run
+from dvgen.contracts.quantizer_subject import ENUMERABLE, Example, Subject, as_rows, loss_kinds, run
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.quantizer import Quantizer
-
-ENUMERABLE = 2**10
-"""Codes of a level up to which a check goes through all of them."""
 
 EPS = torch.finfo(torch.float32).eps
 

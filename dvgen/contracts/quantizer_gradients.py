@@ -10,6 +10,7 @@ from dvgen.blocks.estimators import MAX_GAIN
 from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.quantizer_rounding import upstream_for, wide_features
 from dvgen.contracts.quantizer_subject import SAMPLES, Example, Subject, as_map, as_rows, objective, outputs, run, twin_of
+from dvgen.contracts.quantizer_values import trained
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 
 OVERWRITTEN = "modified by an inplace operation"
@@ -60,7 +61,7 @@ def linear_by_position(subject: Subject, example: Example) -> None:
     once=True,
 )
 def not_straight_through(subject: Subject, example: Example) -> None:
-    quantizer = subject.prepared(example)
+    quantizer = trained(subject, example.seed)
     z = example.features(quantizer.dim)
     upstream = upstream_for(z)
     off = float((pulled(quantizer, z, None, upstream) - upstream).abs().max())

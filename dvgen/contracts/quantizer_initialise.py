@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_equal
-from dvgen.contracts.quantizer_subject import SAMPLES, Example, Subject, all_codes, as_map, as_rows, outputs, run, state_of
+from dvgen.contracts.quantizer_subject import (
+    ENUMERABLE,
+    SAMPLES,
+    Example,
+    Subject,
+    all_codes,
+    as_map,
+    as_rows,
+    outputs,
+    run,
+    state_of,
+)
 from dvgen.interfaces.quantizer import Quantizer
-
-ENUMERABLE = 2**10
-"""Codes up to which a check goes through all of them."""
 
 
 def initialises(quantizer: Quantizer) -> bool:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dvgen.contracts.law import law, require
-from dvgen.contracts.quantizer_subject import Example, Subject, as_map, as_rows
-from dvgen.contracts.quantizer_values import ENUMERABLE, as_one_index, table_of, trained
+from dvgen.contracts.quantizer_subject import ENUMERABLE, Example, Subject, as_map, as_rows
+from dvgen.contracts.quantizer_values import as_one_index, table_of, trained
 from dvgen.interfaces.quantizer import Quantizer
 
 

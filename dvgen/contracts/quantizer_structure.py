@@ -17,11 +17,19 @@ from dvgen.contracts.quantizer_rounding import (
     same_grids,
     wide_features,
 )
-from dvgen.contracts.quantizer_subject import Example, Subject, all_codes, as_map, as_rows, objective, outputs, run, state_of
+from dvgen.contracts.quantizer_subject import (
+    ENUMERABLE,
+    Example,
+    Subject,
+    all_codes,
+    as_map,
+    as_rows,
+    objective,
+    outputs,
+    run,
+    state_of,
+)
 from dvgen.interfaces.quantizer import MAX_COUNTED, Quantized, Quantizer
-
-ENUMERABLE = 2**10
-"""Codes up to which a check goes through all of them."""
 
 ALONE = 6
 """How many positions are quantized alone."""
@@ -104,6 +112,29 @@ def uniform_use(subject: Subject, example: Example) -> None:
         require_close(
             out.stats[f"perplexity_{i}"], torch.tensor(float(level.num_codes)), f"{level.name}: perplexity of uniform use"
         )
+
+
+@law("P33", "the promised scalars are there: error, variance, spread, lengths, and they are what they are called")
+def promised_scalars(subject: Subject, example: Example) -> None:
+    quantizer = subject.prepared(example)
+    z, mask = example.covered(wide_features(quantizer, example)), example.valid()
+    out = run(quantizer, z, mask)
+    names = ("quantization_error", "feature_variance", "feature_spread", "feature_norm", "vector_norm", "finite")
+    for name in names:
+        require(name in out.stats and out.stats[name].ndim == 0, f"stats[{name!r}] is missing, or no scalar")
+        require(float(out.stats[name]) >= 0, f"stats[{name!r}] is {float(out.stats[name])}, expected 0 or more")
+    require(float(out.stats["feature_spread"]) <= 1 + 1e-5, "feature_spread is a share: at most 1")
+    if quantizer.traits.estimator not in ("straight-through", "rotation"):
+        # what the vectors stand for is a function of the features that is not visible here
+        return
+    kept = slice(None) if mask is None else mask.reshape(-1)
+    features, vectors = as_rows(z)[kept].double(), as_rows(out.vectors.detach())[kept].double()
+    if len(features):
+        error = (vectors - features).square().mean()
+        allowed = 1e-10 * float(features.square().mean())
+        require_close(out.stats["quantization_error"].double(), error, "quantization_error", relative=1e-3, absolute=allowed)
+        norm = features.square().sum(dim=1).mean().sqrt()
+        require_close(out.stats["feature_norm"].double(), norm, "feature_norm", relative=1e-3)
 
 
 @law("P37", "moving or turning features and codebook together keeps all codes", once=True,

@@ -14,6 +14,9 @@ from torch import Generator, Tensor
 from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 
+ENUMERABLE = 2**10
+"""Codes of a level up to which a check goes through all of them: give the contract a quantizer of no more."""
+
 JUNK = (torch.nan, torch.inf, -torch.inf, 1e30)
 """What lies under a mask."""
 

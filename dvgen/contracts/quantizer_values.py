@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_equal
 from dvgen.contracts.quantizer_subject import (
+    ENUMERABLE,
     Example,
     Subject,
     all_codes,
@@ -21,9 +22,6 @@ from dvgen.contracts.quantizer_subject import (
 from dvgen.errors import DvgenError, NonFiniteError
 from dvgen.interfaces.codes import MASKED
 from dvgen.interfaces.quantizer import Quantizer
-
-ENUMERABLE = 2**10
-"""Codes up to which a check goes through all of them."""
 
 
 @law("P1", "vectors have the shape and dtype of the features, codes the grids of the levels, on any grid")

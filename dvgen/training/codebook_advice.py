@@ -38,7 +38,7 @@ GROWTH = 5
 
 # Not a lower lr: a codebook that learns by gradient falls back all the more. vq, 300 steps on 32x32 images: ratio 0.79 at
 # lr 1e-3 and 1.09 at 2e-4; with commitment 2 instead of 0.25, 0.43 after 160 steps; ema, 0.04 after 200.
-CLOSER = "a higher quantizer.commitment; or --quantizer ema, whose codes follow the features"
+CLOSER = "a higher weight of the commitment, where it has one (quantizer.commitment); or --quantizer ema, whose codes follow"
 """What brings features and codes together."""
 
 
@@ -124,7 +124,9 @@ def _collapse(where: str, use: Use, features: Features) -> Finding:
     sees = f"collapsed: perplexity {use.perplexity:.2f} of {use.num_codes} codes"
     if features.spread < 0.01:
         sees += f", because the features are all alike (their variance is {features.spread:.2%} of their mean square)"
-        change = "a lower train.tokenizer.lr or a longer train.tokenizer.warmup, or a lower quantizer.commitment"
+        change = (
+            "a lower train.tokenizer.lr or a longer train.tokenizer.warmup, or a lower quantizer.commitment, where it has one"
+        )
     else:
         sees += f", though the features differ (their variance is {features.spread:.0%} of their mean square)"
         change = REMEDIES[features.remedy]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dvgen.blocks.across_ranks import sum_over_ranks
+from dvgen.blocks.entropy import entropy
 from dvgen.blocks.rows import Rows
 
 
@@ -37,7 +38,7 @@ def mean_entropies(rows: Rows, log_odds: Tensor, group: int, training: bool) -> 
     # sums, and the number of rows with them: ranks may hold parts of different sizes
     total = sum_over_ranks(torch.cat([local * count, count.view(1)]), training)
     means = total[:-1] / total[-1].clamp(min=1)
-    return means[-1], _entropy(means[:-1])
+    return means[-1], entropy(means[:-1])
 
 
 def _row_entropy(log_odds: Tensor) -> Tensor:
@@ -52,9 +53,3 @@ def _group_probabilities(log_odds: Tensor, group: int) -> Tensor:
     for bit in bits[1:]:
         joint = rearrange(joint.unsqueeze(3) * bit.unsqueeze(2), "n k a two -> n k (a two)")
     return joint.flatten(1)
-
-
-def _entropy(probabilities: Tensor) -> Tensor:
-    """The sum of -p log p: a scalar. At p = 0 the slope would be infinite, and times zero NaN."""
-    floor = torch.finfo(probabilities.dtype).tiny
-    return -(probabilities * probabilities.clamp(min=floor).log()).sum()

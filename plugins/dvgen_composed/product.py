@@ -54,7 +54,7 @@ class ProductQuantizer(Staged):
         """Quantize z (b, dim, *grid); losses "<i>.<loss of group i>". Raises ShapeError as the interface says."""
         to_rows(z, self.dim, mask)  # every fault of all groups is told at once
         results = [stage(channels, mask) for stage, channels in zip(self.each(), self._parts(z), strict=True)]
-        return self.gathered(torch.cat([result.vectors for result in results], dim=1), _stats(results), results)
+        return self.gathered(torch.cat([result.vectors for result in results], dim=1), _stats(results, self.dim), results)
 
     def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:
         """The codes of every group."""
@@ -82,7 +82,7 @@ class ProductQuantizer(Staged):
         return z.split(self.dim // self.config.groups, dim=1)
 
 
-def _stats(results: Sequence[Quantized]) -> dict[str, Tensor]:
+def _stats(results: Sequence[Quantized], dim: int) -> dict[str, Tensor]:
     """The stats of the whole from those of groups of equal width: errors and variances average, squared norms add up."""
 
     def of(name: str) -> Tensor:
@@ -90,4 +90,6 @@ def _stats(results: Sequence[Quantized]) -> dict[str, Tensor]:
 
     means = {name: of(name).mean() for name in ("quantization_error", "feature_variance")}
     norms = {name: of(name).square().sum().sqrt() for name in ("feature_norm", "vector_norm")}
-    return means | norms | {"finite": all_finite(results)}
+    square = of("feature_norm").square().sum() / dim
+    spread = {"feature_spread": means["feature_variance"] / torch.where(square > 0, square, 1)}
+    return means | norms | spread | {"finite": all_finite(results)}

@@ -60,8 +60,12 @@ class FSQQuantizer(Quantizer):
 
     @property
     def traits(self) -> Traits:
-        """Rounding what tanh has bent: neither the nearest vector nor idempotent. Factors are channels of their own."""
-        return Traits(estimator="smooth", composition="product" if self.config.factors > 1 else None)
+        """Rounding what tanh has bent: not the nearest vector; idempotent only where tanh(1) is rounded to the last level.
+
+        Factors are channels of their own.
+        """
+        composition = "product" if self.config.factors > 1 else None
+        return Traits(estimator="smooth", idempotent=max(self.config.levels_per_channel) <= 3, composition=composition)
 
     def levels(self, grid: tuple[int, ...]) -> tuple[Level, ...]:
         """One level a factor, on the same grid."""
