@@ -72,6 +72,15 @@ class PerplexityInBits(VQQuantizer):
         return out._replace(stats=out.stats | {"perplexity_0": out.stats["perplexity_0"] ** (1 / math.log(2))})
 
 
+@planted("P33 promised_scalars")
+class ErrorOverMaskedToo(VQQuantizer):
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
+        out = super().forward(z, mask)
+        clean = z if mask is None else torch.where(mask.unsqueeze(1), z, 0)
+        error = (out.vectors.detach() - clean).double().square().sum() / max(1, 2 * z.numel())
+        return out._replace(stats=out.stats | {"quantization_error": error})
+
+
 @planted("P34 partial_sums")
 class PrefixIsNotTheSum(ResidualQuantizer):
     def decode(self, codes: Codes) -> Tensor:

@@ -225,7 +225,7 @@ def test_each_illness_of_a_level_has_its_own_name_and_advice() -> None:
     dead = next(f for f in level_findings("codebook", use(half, 412), HEALTHY) if f.kind == "unused")
     assert "412 of 512 codes" in dead.sees
     assert "quantizer.num_codes=128" in dead.change
-    for remedy, word in (("searched", "revive"), ("entropy", "diversity"), ("sampled", "kl"), ("fixed", "budget")):
+    for remedy, word in (("searched", "revive"), ("entropy", "bsq"), ("sampled", "kl"), ("fixed", "budget")):
         features = changed(table=False, remedy=remedy)
         without = next(f for f in level_findings("codebook", use(half, 412), features) if f.kind == "unused")
         assert "num_codes" not in without.change

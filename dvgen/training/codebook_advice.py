@@ -23,9 +23,10 @@ REMEDIES = {
     "searched": (
         "--quantizer ema or cosine, which revive codes (sooner with a smaller quantizer.revive_after), simvq, fsq or projected"
     ),
+    # 2000 steps on CIFAR-10: bsq used 94.7 % of 512 codes, lfq 25 %, and no more with four times the diversity; ibq went
+    # from 61.5 % to all with ten times entropy_batch, and lost 1.3 dB
     "entropy": (
-        "more weight on the entropy of all codes (lfq, bsq: quantizer.diversity; ibq: quantizer.entropy_batch), or "
-        "--quantizer ema"
+        "--quantizer bsq or ema; or a larger quantizer.entropy_batch (ibq), which brings codes into use at a cost in the images"
     ),
     "sampled": "a higher quantizer.kl, or --quantizer ema",
     "fixed": "a longer train.tokenizer.budget, or --quantizer ema",
