@@ -61,7 +61,7 @@ def linear_by_position(subject: Subject, example: Example) -> None:
     once=True,
 )
 def not_straight_through(subject: Subject, example: Example) -> None:
-    quantizer = trained(subject, example.seed)
+    quantizer = trained(subject, example.seed).train(example.train)
     z = example.features(quantizer.dim)
     upstream = upstream_for(z)
     off = float((pulled(quantizer, z, None, upstream) - upstream).abs().max())
