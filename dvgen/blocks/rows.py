@@ -106,6 +106,13 @@ def _check_shapes(z: Tensor, dim: int, mask: Tensor | None) -> None:
         raise ShapeError(f"mask: expected bool of shape {positions}, got {mask.dtype} of shape {tuple(mask.shape)}")
 
 
+def check_initial(z: Tensor, dim: int) -> None:
+    """Raise ShapeError unless z is (n, dim) with n >= 1, and NonFiniteError for a value that is NaN or infinite."""
+    if z.ndim != 2 or not z.shape[0] or z.shape[1] != dim:
+        raise ShapeError(f"initialise: expected features (n, {dim}) with n >= 1, got shape {tuple(z.shape)}")
+    check_finite(z, "initialise")
+
+
 def check_finite(values: Tensor, what: str) -> None:
     """Raise NonFiniteError when a value is NaN or infinite."""
     # a sum is a single pass without a mask in memory; finite values may overflow it, so a bad sum is only a suspicion

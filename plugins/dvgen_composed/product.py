@@ -10,10 +10,10 @@ from attrs.validators import ge
 from torch import Tensor
 
 from dvgen import Part, part
-from dvgen.blocks.rows import to_rows
+from dvgen.blocks.rows import check_initial, to_rows
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
-from dvgen_composed.stages import Staged, all_finite, check_initial
+from dvgen_composed.stages import Staged, all_finite
 
 
 @final

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvgen import Part, part
-from dvgen.blocks.rows import Rows, to_rows
+from dvgen.blocks.rows import Rows, check_initial, to_rows
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
-from dvgen_composed.stages import check_initial
 
 FLOOR = 0.01
 """The least standard deviation that `initialise` divides a direction by, relative to the largest: less may be noise alone."""

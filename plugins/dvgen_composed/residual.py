@@ -15,11 +15,11 @@ from torch import Tensor
 from dvgen import Part, part
 from dvgen.blocks.code_statistics import code_statistics
 from dvgen.blocks.estimators import ESTIMATORS
-from dvgen.blocks.rows import Rows, to_rows
+from dvgen.blocks.rows import Rows, check_initial, to_rows
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
-from dvgen_composed.stages import Staged, all_finite, check_initial, state_dtype
+from dvgen_composed.stages import Staged, all_finite, state_dtype
 
 
 @final

@@ -12,7 +12,6 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from dvgen.blocks.rows import check_finite
 from dvgen.errors import ShapeError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer
@@ -108,13 +107,6 @@ def state_dtype(module: nn.Module) -> torch.dtype:
     """The widest floating dtype of parameters and buffers: that of decoded vectors; float32 when there are none."""
     found = [tensor.dtype for tensor in chain(module.parameters(), module.buffers()) if tensor.is_floating_point()]
     return reduce(torch.promote_types, found, torch.float32)
-
-
-def check_initial(z: Tensor, dim: int) -> None:
-    """Raise ShapeError unless z is (n, dim) with n >= 1, and NonFiniteError for a value that is NaN or infinite."""
-    if z.ndim != 2 or not z.shape[0] or z.shape[1] != dim:
-        raise ShapeError(f"initialise: expected features (n, {dim}) with n >= 1, got shape {tuple(z.shape)}")
-    check_finite(z, "initialise")
 
 
 def _prefixed(groups: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

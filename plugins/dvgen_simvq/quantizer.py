@@ -14,8 +14,7 @@ from dvgen.blocks.code_statistics import code_statistics
 from dvgen.blocks.codebook import code_level, look_up
 from dvgen.blocks.estimators import ESTIMATORS
 from dvgen.blocks.nearest import nearest
-from dvgen.blocks.rows import check_finite, to_rows
-from dvgen.errors import ShapeError
+from dvgen.blocks.rows import check_initial, to_rows
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 
@@ -121,9 +120,7 @@ class SimVQQuantizer(Quantizer):
         Where the features do not vary (one row, equal rows), the codes stand FLOOR of their size apart.
         Raises ShapeError when z has no rows and NonFiniteError for a value that is not finite.
         """
-        if z.ndim != 2 or not z.shape[0] or z.shape[1] != self.dim:
-            raise ShapeError(f"initialise: expected features (n, {self.dim}) with n >= 1, got shape {tuple(z.shape)}")
-        check_finite(z, "initialise")
+        check_initial(z, self.dim)
         mean, covariance = _moments(z)
         own_mean, own_covariance = _moments(self.basis)
         size = mean.square().mean().sqrt()
