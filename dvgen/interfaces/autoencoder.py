@@ -37,7 +37,13 @@ class Encoder(Model, ABC):
 
 
 class Decoder(Model, ABC):
-    """Quantized vectors, one map a quantizer, to signals; `__init__(config, *, channels, dims)`."""
+    """Quantized vectors, one map a quantizer, to signals; `__init__(config, *, channels, dims)`.
+
+    makes: what `forward` returns. "signals", or the name of a distribution whose parameters it returns; then `signals` turns
+        them into signals, and only losses that read that distribution are given the parameters.
+    """
+
+    makes: str = "signals"
 
     @property
     @abstractmethod
@@ -46,4 +52,8 @@ class Decoder(Model, ABC):
 
     @abstractmethod
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
-        """Signals (b, channels, *size) from vectors (b, dims[map], *grid) a map; not clamped."""
+        """Signals (b, channels, *size), or what `makes` says, from vectors (b, dims[map], *grid) a map; not clamped."""
+
+    def signals(self, output: Tensor) -> Tensor:
+        """Signals (b, channels, *size) from what `forward` returned: the same, unless that is parameters of a distribution."""
+        return output

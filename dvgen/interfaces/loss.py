@@ -8,11 +8,19 @@ from dvgen.interfaces.model import Model
 
 
 class Loss(Model, ABC):
-    """How far a reconstruction is from its signal; `__init__(config)`."""
+    """How far a reconstruction is from its signal; `__init__(config)`.
+
+    reads: what it compares with the signals. "signals", or the distribution whose parameters the decoder `makes`.
+    """
+
+    reads: str = "signals"
 
     @abstractmethod
     def forward(self, reconstructed: Tensor, signals: Tensor) -> Tensor:
-        """A scalar from two tensors (b, channels, *size); 0 when they are equal."""
+        """A scalar from two tensors (b, channels, *size); 0 when they are equal.
+
+        One that reads a distribution is given the decoder's output, and is a negative log-likelihood a channel and place.
+        """
 
 
 class AdversarialLoss(Model, ABC):

@@ -1,0 +1,1 @@
+"""Recipes: experiments that plugins ship as TOML files. Imports no torch."""

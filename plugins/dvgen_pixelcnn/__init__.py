@@ -1,0 +1,9 @@
+"""Gated PixelCNN (van den Oord et al., 2016), as a prior over codes."""
+
+from dvgen import Component, hookimpl
+
+
+@hookimpl
+def dvgen_components() -> list[Component]:
+    """Nothing yet."""
+    return []
