@@ -11,6 +11,8 @@ from dvgen.experiment import Choice, Experiment, choices_in, experiment_from
 from dvgen.parts import Part, overlaid, parts, stacked
 from dvgen.registry import Registry
 
+_KINDS = {"data": "dataset", "adversarial.discriminator": "discriminator", "adversarial.loss": "adversarial-loss"}
+"""The kind of component at a path of an experiment, where it is not the path itself."""
 _DEEPEST = 16  # far more than a person writes: deeper is a default that comes back to itself
 
 
@@ -64,8 +66,13 @@ def resolved(registry: Registry, experiment: Experiment) -> Experiment:
     def full(kind: str, choice: Any) -> Any:
         return attrs.evolve(choice, fields=unstructure(component_config(registry, kind, choice)))
 
+    game = experiment.adversarial
+    if game is not None:
+        players = full("discriminator", game.discriminator), full("adversarial-loss", game.loss)
+        game = attrs.evolve(game, discriminator=players[0], loss=players[1])
     return attrs.evolve(
         experiment,
+        adversarial=game,
         data=full("dataset", experiment.data),
         encoder=full("encoder", experiment.encoder),
         decoder=full("decoder", experiment.decoder),
@@ -135,9 +142,9 @@ def _config_class(registry: Registry, kind: str, name: str, path: str) -> type:
 def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]:
     """Faults of those components that can be read in a table with faults of other kinds."""
     faults: list[str] = []
-    for box, choice in choices_in(table):
+    for path, choice in choices_in(table):
         try:
-            component_config(registry, "dataset" if box == "data" else box, choice, box)
+            component_config(registry, _KINDS.get(path, path), choice, path)
         except ConfigError as error:
             faults += str(error).splitlines()
     return faults
@@ -156,4 +163,7 @@ def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
     for kind, choices in lists.items():
         for i, choice in enumerate(choices):
             yield (f"{kind}.{i}" if len(choices) > 1 else kind), kind, choice
+    if experiment.adversarial is not None:
+        yield "adversarial.discriminator", "discriminator", experiment.adversarial.discriminator
+        yield "adversarial.loss", "adversarial-loss", experiment.adversarial.loss
     yield "evaluate.features", "features", Choice(use=experiment.evaluate.features)

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from attrs import Factory, field, frozen
-from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, min_len
+from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, min_len, optional
 
 from dvgen.config import canonical, override, read_toml, structure, unstructure
 from dvgen.errors import ConfigError
@@ -59,6 +59,7 @@ class Training:
 
     `budget` is "steps:N" or "seconds:S" of training time. The learning rate rises over `warmup` steps, stays, and falls
     to zero over the last `decay` (a fraction) of the budget. A step averages `micro_batches` parts of its batch.
+    `ema` is the decay of a moving average of the weights, which evaluation then uses in their stead; 0 keeps none.
     """
 
     budget: str = field(default="steps:1000", validator=_budget)
@@ -70,6 +71,7 @@ class Training:
     weight_decay: float = field(default=0.0, validator=ge(0))
     betas: tuple[float, float] = field(default=(0.9, 0.999), validator=deep_iterable(and_(ge(0), lt(1))))
     clip: float = field(default=1.0, validator=gt(0))
+    ema: float = field(default=0.0, validator=[ge(0), lt(1)])
     log_every: int = field(default=20, validator=ge(1))
     checkpoint_every: int = field(default=500, validator=ge(1))
 
@@ -81,6 +83,33 @@ class Train:
     precision: str = field(default=PRECISIONS[0], validator=in_(PRECISIONS))
     tokenizer: Training = Training(budget="steps:1000", lr=1e-3)
     prior: Training = Training(budget="steps:800", batch=32, lr=2e-3, warmup=50, betas=(0.9, 0.95))
+
+
+@frozen(kw_only=True)
+class Adversarial:
+    """The adversarial game of stage one (VQGAN, Esser et al., 2021, section 3.2), counted in steps.
+
+    The discriminator trains from step `begin`; its verdict reaches the generator from step `start`, with a weight that
+    rises to `weight` over `ramp` steps. `adaptive` multiplies it by the ratio of gradient norms at the decoder's last layer
+    (equation 7). `lr` and `betas` are the discriminator's; without `lr` it has the tokenizer's.
+    """
+
+    weight: float = field(default=0.8, validator=ge(0))
+    adaptive: bool = True
+    begin: int = field(default=0, validator=ge(0))
+    start: int = field(default=250, validator=ge(0))
+    ramp: int = field(default=250, validator=ge(0))
+    lr: float | None = field(default=None, validator=optional(gt(0)))
+    betas: tuple[float, float] = field(default=(0.5, 0.9), validator=deep_iterable(and_(ge(0), lt(1))))
+    discriminator: Choice = Choice(use="patchgan")
+    loss: Choice = Choice(use="hinge")
+
+    @start.validator
+    def _after_begin(self, attribute: object, value: int) -> None:
+        if value < self.begin:
+            raise ValueError(
+                f"start ({value}) comes before begin ({self.begin}): a discriminator is trained before it is asked"
+            )
 
 
 @frozen(kw_only=True)
@@ -98,7 +127,7 @@ class Experiment:
     """One experiment: what a TOML file says, resolved against the defaults.
 
     `seed` decides every random choice; `repeat` counts repetitions of stage two on the same codes. With `labels`, the
-    priors are conditioned on class labels.
+    priors are conditioned on class labels. Without `adversarial` there is no discriminator.
     """
 
     schema: int = field(default=SCHEMA, validator=in_([SCHEMA]))
@@ -111,6 +140,7 @@ class Experiment:
     decoder: Choice = Choice(use="vqvae")
     loss: tuple[LossChoice, ...] = field(default=(LossChoice(use="mse"),), validator=min_len(1))
     prior: tuple[PriorChoice, ...] = field(default=(PriorChoice(use="gpt"),), validator=min_len(1))
+    adversarial: Adversarial | None = None
     train: Train = Train()
     evaluate: Evaluation = Evaluation()
 
@@ -125,7 +155,7 @@ class Experiment:
         return "+".join(choice.use if choice.level is None else f"{choice.level}={choice.use}" for choice in self.prior)
 
 
-_LISTS = ("quantizer", "loss", "prior")
+_SINGLE, _LISTS, _PLAYERS = ("data", "encoder", "decoder"), ("quantizer", "loss", "prior"), ("discriminator", "loss")
 
 
 def experiment_from(table: Mapping[str, Any]) -> Experiment:
@@ -141,18 +171,25 @@ def experiment_from(table: Mapping[str, Any]) -> Experiment:
             raise ConfigError(f'{key}: expected a table with use = "NAME", or several such tables, got {value!r}')
         if key in _LISTS:
             known[key] = [_split(item, _choice_type(key)) for item in listed]
+        elif key == "adversarial" and isinstance(value, Mapping):
+            known[key] = {name: _split(part, Choice) if name in _PLAYERS else part for name, part in value.items()}
         else:
-            known[key] = _split(value, _choice_type(key)) if key in ("data", "encoder", "decoder") else value
+            known[key] = _split(value, _choice_type(key)) if key in _SINGLE else value
     return structure(known, Experiment)
 
 
 def table_of(experiment: Experiment) -> dict[str, Any]:
     """The tables of an experiment, fields of a component beside its `use`: the inverse of `experiment_from`."""
     table: dict[str, Any] = unstructure(experiment)
-    for key in ("data", "encoder", "decoder"):
+    for key in _SINGLE:
         table[key] = _join(table[key])
     for key in _LISTS:
         table[key] = [_join(item) for item in table[key]]
+    game = table.pop("adversarial")
+    if game is not None:
+        table["adversarial"] = {
+            name: _join(part) if name in _PLAYERS else part for name, part in game.items() if part is not None
+        }
     return table
 
 
@@ -167,12 +204,13 @@ def read_experiment(
 
 
 def choices_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:
-    """Box and choice of those components that can be read in a table, whatever else of it cannot."""
-    for box in ("data", "encoder", "decoder", *_LISTS):
-        value = table.get(box)
+    """Path and choice of those components that can be read in a table, whatever else of it cannot."""
+    game = table.get("adversarial")
+    players = {f"adversarial.{name}": game.get(name) for name in _PLAYERS} if isinstance(game, Mapping) else {}
+    for path, value in ({box: table.get(box) for box in (*_SINGLE, *_LISTS)} | players).items():
         for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
-                yield box, Choice(use=entry["use"], fields=_split(entry, _choice_type(box))["fields"])
+                yield path, Choice(use=entry["use"], fields=_split(entry, _choice_type(path))["fields"])
 
 
 def digest(value: object) -> str:

@@ -24,10 +24,12 @@ MAP_NAMES = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 class Tokenized(NamedTuple):
     """What a pass through the tokenizer yields; losses, stats and pending of quantizer i are prefixed "<map name>." or "<i>.".
 
-    reconstructed: (b, channels, *size). codes: all levels. losses, stats: named scalars and counts. pending: for `update`.
+    reconstructed: (b, channels, *size). output: what the decoder returned, the same unless it makes a distribution.
+    codes: all levels. losses, stats: named scalars and counts. pending: for `update`.
     """
 
     reconstructed: Tensor
+    output: Tensor
     codes: Codes
     losses: dict[str, Tensor]
     stats: dict[str, Tensor]
@@ -67,8 +69,8 @@ class Tokenizer(nn.Module):
             for target, values in zip(merged, (quantized.losses, quantized.stats, quantized.pending), strict=True):
                 prefix = f"{self.map_names[i]}." if self.map_names[i] else ""
                 target.update({prefix + name: value for name, value in values.items()})
-        reconstructed = self.decoder(tuple(q.vectors for q in results))
-        return Tokenized(reconstructed, sum((q.codes for q in results), ()), *merged)
+        output = self.decoder(tuple(q.vectors for q in results))
+        return Tokenized(self.decoder.signals(output), output, sum((q.codes for q in results), ()), *merged)
 
     def _quantize(self, signals: Tensor) -> list[Quantized]:
         features = self.encoder(signals)
@@ -97,7 +99,7 @@ class Tokenizer(nn.Module):
         for quantizer, count in zip(self._each(), self._counts, strict=True):
             vectors.append(quantizer.decode(codes[first : first + count]))
             first += count
-        return self.decoder(tuple(vectors))
+        return self.decoder.signals(self.decoder(tuple(vectors)))
 
     @torch.no_grad()
     def initialise(self, signals: Tensor) -> None:

@@ -16,8 +16,9 @@ from toy_runs import loop, same, saved, session, settings, state, watched
 from dvgen.errors import NonFiniteError
 from dvgen.registry import Registry
 from dvgen.tokenizer import Tokenizer, assemble_tokenizer
-from dvgen.training.codebook_advice import OVER, WINDOW, Features, Finding, Record, Use, level_findings, map_findings
+from dvgen.training.codebook_advice import WINDOW, Features, Use, level_findings, map_findings
 from dvgen.training.codebook_doctor import GRACE, PATIENCE, CodebookDoctor
+from dvgen.training.findings import OVER, Finding, Record
 
 K = 4
 FULL = WINDOW * K

@@ -148,7 +148,7 @@ def test_every_fault_of_a_file_is_told_at_once():
     }
     told = faults(table)
     expected = [
-        "sede: unknown key (did you mean 'seed'?); known: data, decoder, encoder",
+        "sede: unknown key (did you mean 'seed'?); known: adversarial, data, decoder, encoder",
         "schema: 'schema' must be in [1] (got 2)",
         "labels: expected bool, got 'false'",
         "data: expected a table, got 'shapes'",

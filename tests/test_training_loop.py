@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from toy_runs import STAGES, TRAINING, Watch, loop, same, saved, session, state,
 from dvgen import hookimpl
 from dvgen.errors import ConfigError, NonFiniteError, Stopped
 from dvgen.experiment import Training
-from dvgen.training.budget import Budget, learning_rate
+from dvgen.training.budget import Budget, learning_share
 from dvgen.training.checkpoint import load_newest, steps
 from dvgen.training.loop import Loop, Stage, StepResult
 
@@ -128,11 +129,11 @@ class Spy(Stage):
         self.calls.append(("schedule", step))
         self.inner.schedule(step)
 
-    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
+    def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
         self.calls.append(("compute", step))
         if step == self.killed:
             raise Killed
-        result = self.inner.compute(module, indices, step)
+        result = self.inner.compute(modules, indices, step)
         return result._replace(loss=result.loss * self.poison) if step == self.poisoned else result
 
     def update(self, pending: dict[str, Tensor]) -> None:
@@ -253,14 +254,14 @@ def test_a_seconds_budget_counts_training_time_across_resumes(tmp_path: Path) ->
 
 def test_budgets_and_the_learning_rate() -> None:
     training = Training(budget="steps:100", lr=2.0, warmup=10, decay=0.25)
-    rates = [learning_rate(training, step, Budget.of(training).progress(step, 0.0)) for step in range(100)]
+    rates = [training.lr * learning_share(training, step, Budget.of(training).progress(step, 0.0)) for step in range(100)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
     assert rates[9:76] == pytest.approx([2.0] * 67)
     assert rates[80] == pytest.approx(2.0 * 20 / 25)
     assert rates[99] == pytest.approx(2.0 / 25)
     assert min(rates) > 0
     flat = Training(budget="seconds:10", lr=1.0, warmup=0, decay=0.0)
-    assert [learning_rate(flat, step, 0.999) for step in (0, 5)] == [1.0, 1.0]
+    assert [flat.lr * learning_share(flat, step, 0.999) for step in (0, 5)] == [1.0, 1.0]
     timed = Budget.of(flat)
     assert [timed.progress(10**6, seconds) for seconds in (0.0, 5.0, 20.0)] == [0.0, 0.5, 1.0]
     with pytest.raises(ValueError, match="more than 0"):
@@ -271,7 +272,7 @@ def test_the_rate_of_a_step_is_the_one_that_is_logged_and_used(tmp_path: Path) -
     opened, watch = watched()
     loop(opened, "prior", tmp_path / "run").run()
     training = Training(**TRAINING)
-    expected = [learning_rate(training, step, step / 6) for step in range(6)]
+    expected = [training.lr * learning_share(training, step, step / 6) for step in range(6)]
     assert [values["lr"] for values in watch.values] == pytest.approx(expected)
 
 

@@ -18,12 +18,12 @@ from dvgen.discovery import discover
 from dvgen.experiment import Experiment, Training, experiment_from
 from dvgen.hookspecs import Run
 from dvgen.interfaces.codes import Level
-from dvgen.training.checkpoint import load_checkpoint, optimizer_tensors, steps
+from dvgen.training.checkpoint import load_checkpoint, steps
 from dvgen.training.interrupt import StopRequest
 from dvgen.training.loop import Loop, Plan, Stage
 from dvgen.training.prior import PriorStage, new_code_model
 from dvgen.training.session import Hardware, Session, open_session
-from dvgen.training.tokenizer import ReconstructionObjective, TokenizerStage, new_tokenizer
+from dvgen.training.tokenizer import TokenizerStage, make_objective, new_tokenizer
 
 STAGES = ["tokenizer", "prior"]
 SMALL = {"channels": 4, "residual_channels": 2, "residual_blocks": 1}
@@ -105,7 +105,7 @@ def stage(opened: Session, name: str, root: Path, chosen: Experiment, *, labels:
     if name == "tokenizer":
         dataset = NoiseDataset()
         tokenizer = new_tokenizer(opened.registry, chosen, dataset.shape)
-        objective = ReconstructionObjective(opened.registry, chosen.loss)
+        objective = make_objective(opened, chosen, tokenizer)
         return TokenizerStage(tokenizer, objective, dataset, torch.arange(len(dataset)), seed=chosen.seed)
     cache = toy_cache(root / "tokens")
     chosen = attrs.evolve(chosen, labels=labels)
@@ -121,7 +121,8 @@ def loop(opened: Session, name: str, folder: Path, *, seed: int = 0, quantizer: 
 
 def state(done: Loop) -> dict[str, Tensor]:
     """Copies of every weight, buffer and optimiser tensor of a loop."""
-    tensors = done.stage.module.state_dict() | optimizer_tensors(done.optimizer.optimizer)
+    owned = [(i, own) for i, player in enumerate(done.players) for own in player.state()]
+    tensors = {f"{i}.{name}": tensor for i, own in owned for name, tensor in own.items()}
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
@@ -129,7 +130,8 @@ def saved(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a finished run's checkpoint, whatever its config."""
     finished = load_checkpoint(steps(folder)[0])
     assert finished.finished
-    return {**finished.model, **finished.optimizer}
+    more = {f"{file}/{name}": tensor for file, own in finished.more.items() for name, tensor in own.items()}
+    return {**finished.model, **finished.optimizer, **more}
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

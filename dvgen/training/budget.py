@@ -25,11 +25,11 @@ class Budget:
         return min(1.0, spent / self.amount)
 
 
-def learning_rate(training: Training, step: int, progress: float) -> float:
-    """The rate of the next step: linear warm-up, constant, linear decay to zero over the last `decay` of the budget."""
+def learning_share(training: Training, step: int, progress: float) -> float:
+    """The next step's share of the learning rate: linear warm-up, 1, linear decay to 0 over the last `decay` of the budget."""
     rising = min(1.0, (step + 1) / training.warmup) if training.warmup else 1.0
     falling = min(1.0, (1.0 - progress) / training.decay) if training.decay else 1.0
-    return training.lr * rising * falling
+    return rising * falling
 
 
 def check_division(training: Training, devices: int) -> None:

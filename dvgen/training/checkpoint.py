@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import Factory, frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,14 +21,16 @@ FOLDER = "checkpoints"
 KEPT = 2
 _NAME = re.compile(r"step-[0-9]{8}")
 _LEFTOVER = re.compile(r"\.(writing|old)-step-[0-9]{8}-[0-9]+")  # as `seal` names them
-_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_MODEL, _OPTIMIZER, _STATE, _SUFFIX = "model", "optimizer", "state.json", ".safetensors"
+AVERAGE = "average"
 
 
 @frozen
 class Checkpoint:
     """Everything a run needs to go on: finished steps, seconds of training, weights and buffers, optimiser state.
 
-    config: SHA-256 (hex) of the config it was trained under.
+    config: SHA-256 (hex) of the config it was trained under. more: further tensors by the name of their file, such as a
+    discriminator's, or AVERAGE, the moving average of the weights.
     """
 
     step: int
@@ -37,14 +39,20 @@ class Checkpoint:
     config: str
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
+    more: Mapping[str, Mapping[str, Tensor]] = Factory(dict)
+
+    @property
+    def evaluated(self) -> dict[str, Tensor]:
+        """Weights and buffers that evaluation uses: averaged weights where they are kept."""
+        return {**self.model, **self.more.get(AVERAGE, {})}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `folder/checkpoints/step-N` in one act, then drop all but the newest ones."""
 
     def fill(aside: Path) -> None:
-        save_file({name: _plain(tensor) for name, tensor in checkpoint.model.items()}, aside / _MODEL)
-        save_file({name: _plain(tensor) for name, tensor in checkpoint.optimizer.items()}, aside / _OPTIMIZER)
+        for file, tensors in {_MODEL: checkpoint.model, _OPTIMIZER: checkpoint.optimizer, **checkpoint.more}.items():
+            save_file({name: _plain(tensor) for name, tensor in tensors.items()}, aside / (file + _SUFFIX))
         state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "finished", "config")}
         (aside / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
@@ -85,9 +93,9 @@ def load_checkpoint(place: Path) -> Checkpoint:
     verify(place)
     try:
         state = json.loads((place / _STATE).read_text(encoding="utf-8"))
-        model, optimizer = load_file(place / _MODEL), load_file(place / _OPTIMIZER)
+        files = {file.stem: load_file(file) for file in place.glob(f"*{_SUFFIX}")}
         numbers = int(state["step"]), float(state["seconds"]), bool(state["finished"])
-        return Checkpoint(*numbers, str(state["config"]), model, optimizer)
+        return Checkpoint(*numbers, str(state["config"]), files.pop(_MODEL), files.pop(_OPTIMIZER), files)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         # sealed all the same: somebody else than dvgen wrote it
         raise IntegrityError(f"{place}: not a checkpoint of dvgen; train again in another folder") from None
@@ -114,10 +122,10 @@ def check_config(checkpoint: Checkpoint, config: str, folder: Path) -> None:
         )
 
 
-def load_weights(module: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
-    """Put a checkpoint's weights and buffers into a module; raises IntegrityError when they are of another model."""
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Put weights and buffers of a checkpoint into a module; raises IntegrityError when they are of another model."""
     try:
-        module.load_state_dict(dict(checkpoint.model))
+        module.load_state_dict(dict(tensors))
     except RuntimeError:
         raise IntegrityError(
             f"{folder}: the checkpoint is not of the model that the config describes; was config.json changed, or a plugin?"

@@ -1,23 +1,18 @@
 """What statistics of a codebook mean, and what to change: rules from numbers to a line for the person who trains.
 
-A rule gives a severity: 1 at its threshold, more when worse. A finding is told when it reaches 1 and is over below 0.8, each
-seen twice in a row, so that numbers that waver about a threshold are told once.
+A rule gives a severity, 1 at its threshold and more when worse; `findings.Record` decides when it is told.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-from attrs import Factory, define, frozen
+from attrs import frozen
+
+from dvgen.training.findings import OVER, Finding
 
 WINDOW = 10
 """Positions a code that are counted before use is judged: of codes used evenly, then all but one in 20 000 have occurred. Fewer
 positions could not tell a code that is rare from one that is dead."""
-
-CONFIRM = 2
-"""How often in a row a finding, or its absence, is seen before it is told."""
-
-OVER = 0.8
-"""A finding is over below this severity."""
 
 REMEDIES = {
     "searched": (
@@ -93,21 +88,6 @@ class Features:
     deterministic: bool
     table: bool
     remedy: str
-
-
-@frozen(kw_only=True)
-class Finding:
-    """What is seen (`sees`) at `where`, how bad it is, and what to change; `over` is said when it is no more so."""
-
-    kind: str
-    where: str
-    severity: float
-    sees: str
-    change: str
-    over: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.sees}. Try: {self.change}"
 
 
 def level_findings(where: str, use: Use, features: Features) -> list[Finding]:
@@ -203,33 +183,3 @@ def _unless(worse: bool, severity: float) -> float:
 
 def _power_of_two(least: int) -> int:
     return 1 << max(1, least - 1).bit_length()
-
-
-@define
-class Record:
-    """What was told and is not over, by place and kind."""
-
-    open: dict[tuple[str, str], Finding] = Factory(dict)
-    streaks: dict[tuple[str, str], int] = Factory(dict)
-
-    def judge(self, findings: Iterable[Finding]) -> list[str]:
-        """The lines to tell: of findings that have appeared, and of those that are over."""
-        return [line for finding in findings for line in self._judge(finding)]
-
-    def still(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Those that hold at the end of training, told before or not."""
-        return [f for f in findings if f.severity >= (OVER if (f.where, f.kind) in self.open else 1)]
-
-    def _judge(self, finding: Finding) -> list[str]:
-        key = (finding.where, finding.kind)
-        known = key in self.open
-        changing = finding.severity < OVER if known else finding.severity >= 1
-        self.streaks[key] = self.streaks.get(key, 0) + 1 if changing else 0
-        if self.streaks[key] < CONFIRM:
-            return []
-        self.streaks[key] = 0
-        if known:
-            del self.open[key]
-            return [f"{finding.where}: {finding.over}"]
-        self.open[key] = finding
-        return [str(finding)]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dvgen.interfaces.quantizer import MAX_COUNTED, Quantizer
 from dvgen.tokenizer import Tokenizer
-from dvgen.training.codebook_advice import GROWTH, WINDOW, Features, Finding, Record, Use, level_findings, map_findings
+from dvgen.training.codebook_advice import GROWTH, WINDOW, Features, Use, level_findings, map_findings
+from dvgen.training.findings import Finding, Record
 
 GRACE = 50
 """Steps before anything is judged: an encoder that has just begun to learn moves away from the codebook it was given."""

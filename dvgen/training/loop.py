@@ -1,12 +1,13 @@
 """The training loop of both stages. It owns the state: a step is taken whole or not at all."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from torch import Tensor
 
 from dvgen.data.order import Order
@@ -14,19 +15,15 @@ from dvgen.errors import NonFiniteError, Stopped
 from dvgen.experiment import Training, digest
 from dvgen.hookspecs import Run
 from dvgen.seeding import fold
-from dvgen.training.budget import Budget, check_division, learning_rate
-from dvgen.training.checkpoint import (
-    Checkpoint,
-    check_config,
-    load_newest,
-    load_optimizer,
-    load_weights,
-    optimizer_tensors,
-    save_checkpoint,
-)
+from dvgen.training.budget import Budget, check_division, learning_share
+from dvgen.training.checkpoint import AVERAGE, Checkpoint, check_config, load_newest, load_weights, save_checkpoint
 from dvgen.training.folder import TRAINING_LOCK, locked, write_status
+from dvgen.training.player import Player, Rates, WeightAverage
 from dvgen.training.session import Session
 from dvgen.training.stage import Report, Stage, StepResult
+
+MOMENTS = "-optimizer"
+"""What the file of a rival's optimiser is called, after the rival's name."""
 
 __all__ = ["Loop", "Plan", "Report", "Stage", "StepResult"]
 
@@ -43,15 +40,14 @@ class Plan:
 
 @define
 class Loop:
-    """One stage under way: `step` finished steps in `seconds` of training."""
+    """One stage under way: `step` finished steps in `seconds` of training by the stage's model and its rival, if any."""
 
     session: Session
     stage: Stage
     plan: Plan
     step: int = 0
     seconds: float = 0.0
-    module: Any = None
-    optimizer: Any = None
+    players: list[Player] = field(factory=list)
     order: Order = field(init=False)
     started: float = 0.0
     resumed_at: float = 0.0
@@ -59,11 +55,15 @@ class Loop:
     def run(self) -> Checkpoint:
         """Train until the budget is spent, resuming from the newest checkpoint that verifies; idempotent.
 
+        The stage's module is left with the weights that evaluation uses: averaged ones where they are kept.
         Raises Stopped (after saving) on request and NonFiniteError (nothing applied, nothing saved) on a NaN or infinity.
         """
         check_division(self.plan.training, self.session.fabric.world_size)
         with locked(self.plan.folder, self.session.fabric.is_global_zero, TRAINING_LOCK):
-            return self._run()
+            finished = self._run()
+        if AVERAGE in finished.more:
+            load_weights(self.stage.module, finished.evaluated, self.plan.folder)
+        return finished
 
     def _run(self) -> Checkpoint:
         found = load_newest(self.plan.folder)
@@ -87,30 +87,42 @@ class Loop:
             raise
 
     def _prepare(self, found: Checkpoint | None) -> None:
-        fabric, training = self.session.fabric, self.plan.training
-        self.order = Order(self.stage.size, training.batch, self.plan.seed)
-        module = self.stage.module.to(fabric.device)
-        module.train()
+        fabric, training, stage = self.session.fabric, self.plan.training, self.stage
+        self.order = Order(stage.size, training.batch, self.plan.seed)
+        stage.module.to(fabric.device).train()
+        if found is None:
+            torch.manual_seed(fold(self.plan.seed, stage.name, "initialise"))
+            stage.initialise()
+        rates = Rates(lr=training.lr, betas=training.betas, weight_decay=training.weight_decay)
+        self.players = [Player.set_up(fabric, stage.module, stage.groups(), rates)]
+        if stage.rival is not None:
+            own = Rates(lr=stage.rival.lr or training.lr, betas=stage.rival.betas, weight_decay=0.0)
+            self.players.append(Player.set_up(fabric, stage.rival.module, stage.rival.groups, own))
+        if training.ema:
+            self.players[0].average = WeightAverage.of(stage.module, training.ema)
         if found is not None:
-            load_weights(module, found, self.plan.folder)
-            self.step, self.seconds = found.step, found.seconds
-        else:
-            torch.manual_seed(fold(self.plan.seed, self.stage.name, "initialise"))
-            self.stage.initialise()
-        optimizer = torch.optim.AdamW(
-            self.stage.groups(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay
-        )
-        if found is not None:
-            load_optimizer(optimizer, found.optimizer)
-        self.module, self.optimizer = fabric.setup(module, optimizer)
-        for method in self.stage.forward_methods:
-            self.module.mark_forward_method(method)
+            self._load(found)
+        for method in stage.forward_methods:
+            self.players[0].wrapped.mark_forward_method(method)
+
+    def _load(self, found: Checkpoint) -> None:
+        self.step, self.seconds = found.step, found.seconds
+        first, *rivals = self.players
+        first.load(found.model, found.optimizer, self.plan.folder)
+        if first.average is not None:
+            for name, weight in first.average.weights.items():
+                weight.copy_(found.more[AVERAGE][name])
+        for rival, name in zip(rivals, self._rivals(), strict=True):
+            rival.load(found.more[name], found.more[name + MOMENTS], self.plan.folder)
+
+    def _rivals(self) -> list[str]:
+        return [] if self.stage.rival is None else [self.stage.rival.name]
 
     def _train(self, record: Run) -> Checkpoint:
         training, budget = self.plan.training, Budget.of(self.plan.training)
         self.started, self.resumed_at = time.monotonic() - self.seconds, self.seconds
         while (progress := budget.progress(self.step, self.seconds)) < 1.0:
-            values = self._take_step(learning_rate(training, self.step, progress))
+            values = self._take_step(learning_share(training, self.step, progress))
             self.step += 1
             self.seconds = time.monotonic() - self.started
             if self.step % training.log_every == 0 or self.step == 1:
@@ -127,39 +139,53 @@ class Loop:
         self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, "seconds": self.seconds})
         return checkpoint
 
-    def _take_step(self, rate: float) -> dict[str, Tensor]:
+    def _take_step(self, share: float) -> dict[str, Tensor]:
         """One optimiser step over all micro-batches and ranks, or NonFiniteError and no change at all."""
         fabric, training, stage = self.session.fabric, self.plan.training, self.stage
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for player in self.players:
+            player.set_rate(share)
         torch.manual_seed(fold(self.plan.seed, stage.name, self.step, fabric.global_rank))
         stage.schedule(self.step)
         indices = self.order.batch(self.step, fabric.global_rank, fabric.world_size)
         pending: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
+        moved = self.players
         parts = indices.chunk(training.micro_batches)
         for i, part in enumerate(parts):
-            with fabric.no_backward_sync(self.module, enabled=i < len(parts) - 1):
+            with self._synchronised(only_if=i == len(parts) - 1):
                 result = self._compute(part)
-                fabric.backward(result.loss / len(parts))
+                losses = [loss for loss in (result.loss, result.rival_loss) if loss is not None]
+                for loss in losses:
+                    fabric.backward(loss / len(parts))
+            moved = self.players[: len(losses)]
             _add(pending, result.pending, 1.0)
             _add(values, {"loss": result.loss.detach(), **result.values}, 1.0 / len(parts))
-        norm: Tensor = fabric.clip_gradients(  # type: ignore[assignment]
-            self.module, self.optimizer, max_norm=training.clip, error_if_nonfinite=False
-        )
-        if self.session.any_rank(not bool(torch.isfinite(norm) & torch.isfinite(values["loss"]))):
+        norms = [player.clip(fabric, training.clip) for player in moved]
+        self._check_finite(torch.stack([*norms, values["loss"]]))
+        for player in moved:
+            player.step(self.step + 1)
+        stage.update(self._sum_over_ranks(pending))
+        return values | dict(zip(("gradient_norm", "rival_gradient_norm"), norms, strict=False))
+
+    @contextmanager
+    def _synchronised(self, *, only_if: bool) -> Iterator[None]:
+        """Gradients of the last micro-batch alone are summed over ranks, with what the others added to them."""
+        with ExitStack() as stack:
+            for player in self.players:
+                stack.enter_context(self.session.fabric.no_backward_sync(player.wrapped, enabled=not only_if))
+            yield
+
+    def _check_finite(self, numbers: Tensor) -> None:
+        """Gradient norms, then the loss: raise NonFiniteError on every rank when one of them is not finite on any."""
+        if self.session.any_rank(not bool(numbers.isfinite().all())):
             raise NonFiniteError(
-                f"{stage.name}, step {self.step}: loss {float(values['loss'])}, gradient norm {float(norm)}; "
+                f"{self.stage.name}, step {self.step}: loss {float(numbers[-1])}, gradient norm {float(numbers[0])}; "
                 "nothing of this step was applied; try a lower lr, or longer warmup"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        stage.update(self._sum_over_ranks(pending))
-        return values | {"gradient_norm": norm}
 
     def _compute(self, indices: Tensor) -> StepResult:
         try:
-            return self.stage.compute(self.module, indices, self.step)
+            return self.stage.compute([player.wrapped for player in self.players], indices, self.step)
         except NonFiniteError as error:
             raise NonFiniteError(f"{self.stage.name}, step {self.step}: {error}") from error
 
@@ -189,7 +215,7 @@ class Loop:
         training = self.plan.training
         scalars = {name: float(value) for name, value in values.items()}
         clock = {
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.players[0].optimizer.param_groups[0]["lr"],
             "seconds": self.seconds,
             "progress": budget.progress(self.step, self.seconds),
             "examples_per_second": training.batch * (self.step - record.step) / max(self.seconds - self.resumed_at, 1e-9),
@@ -198,12 +224,18 @@ class Loop:
         self._status("running")
 
     def _save(self, *, finished: bool) -> Checkpoint:
-        weights, moments = self.stage.module.state_dict(), optimizer_tensors(self.optimizer.optimizer)
-        checkpoint = Checkpoint(self.step, self.seconds, finished, digest(self.plan.config), weights, moments)
+        (weights, moments), *rivals = [player.state() for player in self.players]
+        average, more = self.players[0].average, {}
+        if average is not None:
+            more[AVERAGE] = average.weights
+        for name, own in zip(self._rivals(), rivals, strict=True):
+            more |= {name: own[0], name + MOMENTS: own[1]}
+        checkpoint = Checkpoint(self.step, self.seconds, finished, digest(self.plan.config), weights, moments, more)
         if self.session.fabric.is_global_zero:
             save_checkpoint(self.plan.folder, checkpoint)
         self.session.fabric.barrier()
-        return checkpoint
+        # a copy: averaged weights are put into the module when training has finished
+        return evolve(checkpoint, model={name: tensor.clone() for name, tensor in weights.items()}) if average else checkpoint
 
     def _status(self, status: str, **more: Any) -> None:
         if self.session.fabric.is_global_zero:

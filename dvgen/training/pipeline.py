@@ -23,7 +23,7 @@ from dvgen.training.extraction import extract
 from dvgen.training.folder import CONFIG, MANIFEST, read_json, write_manifest
 from dvgen.training.prior import load_prior, train_prior
 from dvgen.training.session import Session
-from dvgen.training.tokenizer import load_tokenizer, new_tokenizer, tokenizer_config, train_tokenizer
+from dvgen.training.tokenizer import check_objective, load_tokenizer, new_tokenizer, tokenizer_config, train_tokenizer
 
 TOKENIZER, CODES, EXPERIMENT = "tokenizer", "codes", "experiment.toml"
 
@@ -54,7 +54,8 @@ def open_data(session: Session, experiment: Experiment) -> OpenData:
 def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> None:
     """Build both models once, before anything is written.
 
-    Raises ConfigError when the parts do not fit each other, the data, or the number of devices.
+    Raises ConfigError when the parts do not fit each other, the data, or the number of devices; DataError when weights that
+    a loss needs are missing.
     """
     shape = data.dataset.shape
     tokenizer = new_tokenizer(session.registry, experiment, shape).eval()
@@ -64,6 +65,7 @@ def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> 
         raise ConfigError(
             f"decoder: makes signals of shape {made} of these codes, but the data have {shape}; match the encoder"
         )
+    check_objective(session, experiment, tokenizer)
     assemble_code_model(session.registry, experiment, tokenizer.levels, len(data.dataset.classes) if experiment.labels else 0)
     for training in (experiment.train.tokenizer, experiment.train.prior):
         check_division(training, session.fabric.world_size)

@@ -1,5 +1,6 @@
 """Stage two: train the priors on extracted codes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -35,13 +36,13 @@ class PriorStage(Stage):
         """The groups of every prior."""
         return [g for prior in self.model.priors if isinstance(prior, Model) for g in prior.parameter_groups() if g["params"]]
 
-    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
+    def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
         """The priors' losses on the codes at these positions of the training split."""
         device = next(self.model.parameters()).device
         codes = tuple(code.to(device) for code in self.cache.codes("train", indices))
         labels = self.cache.labels("train", indices).to(device) if self.labels else None
         noise = Generator().manual_seed(fold(self.seed, "noise", step, int(indices[0])))
-        return StepResult(module.loss(codes, labels, noise), {}, {})  # type: ignore[operator]
+        return StepResult(modules[0].loss(codes, labels, noise), {}, {})  # type: ignore[operator]
 
 
 def prior_seed(experiment: Experiment) -> int:
@@ -75,7 +76,7 @@ def train_prior(session: Session, experiment: Experiment, cache: TokenCache, fol
 def load_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
     """The finished code model of a run folder, in evaluation mode; raises IntegrityError when damaged or unfinished."""
     model = new_code_model(session.registry, experiment, cache)
-    load_weights(model, load_finished(folder, digest(prior_config(experiment, cache.identity.hash))), folder)
+    load_weights(model, load_finished(folder, digest(prior_config(experiment, cache.identity.hash))).evaluated, folder)
     return model.to(session.fabric.device).eval()
 
 

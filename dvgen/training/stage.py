@@ -4,15 +4,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attrs import frozen
 from torch import Tensor, nn
 
 
 class StepResult(NamedTuple):
-    """One micro-batch: the loss to differentiate, scalars to log, statistics for `update`."""
+    """One micro-batch: the loss to differentiate, scalars to log, statistics for `update`.
+
+    rival_loss: the rival's own loss, of a graph of its own; None in a step in which the rival does not train.
+    """
 
     loss: Tensor
     values: dict[str, Tensor]
     pending: dict[str, Tensor]
+    rival_loss: Tensor | None = None
+
+
+@frozen(kw_only=True)
+class Rival:
+    """A second model, trained by an optimiser of its own against what the first one makes: a discriminator.
+
+    name: what its tensors are called in a checkpoint. lr: its highest rate; None for that of the stage.
+    """
+
+    name: str
+    module: nn.Module
+    groups: Sequence[dict[str, Any]]
+    lr: float | None
+    betas: tuple[float, float]
 
 
 class Report(NamedTuple):
@@ -26,22 +45,24 @@ class Stage(ABC):
     """What the loop needs to know of a stage.
 
     module: what is trained, wrapped whole. size: number of training examples. forward_methods: methods of the module, beside
-    `forward`, that `compute` calls and that must pass through autocast and DDP. Randomness comes from torch's global state,
-    which the loop seeds for every step from (seed, step, rank), so that resuming needs no saved random state.
+    `forward`, that `compute` calls and that must pass through autocast and DDP. rival: its opponent, if any.
+    Randomness comes from torch's global state, which the loop seeds for every step from (seed, step, rank), so that resuming
+    needs no saved random state.
     """
 
     name: str
     module: nn.Module
     size: int
     forward_methods: tuple[str, ...] = ()
+    rival: Rival | None = None
 
     @abstractmethod
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser."""
 
     @abstractmethod
-    def compute(self, module: nn.Module, indices: Tensor, step: int) -> StepResult:
-        """Loss of the examples at these indices; `module` is the wrapped module."""
+    def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
+        """Loss of the examples at these indices. modules: the wrapped module, then the wrapped rival if there is one."""
 
     def initialise(self) -> None:
         """Set state from data, once, before step 0. Default: nothing."""

@@ -1,0 +1,90 @@
+"""A model under training: the module as Fabric wraps it, its optimiser, and the moving average of its weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from attrs import define, frozen
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dvgen.training.checkpoint import load_optimizer, load_weights, optimizer_tensors
+
+
+@frozen(kw_only=True)
+class Rates:
+    """AdamW's settings for one player; `lr` is the highest rate of its schedule."""
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+
+
+@define
+class Player:
+    """One of the models of a stage. `module` is what the stage made, `wrapped` what must be called in training."""
+
+    module: nn.Module
+    wrapped: Any
+    optimizer: Any
+    rates: Rates
+    average: "WeightAverage | None" = None
+
+    @classmethod
+    def set_up(cls, fabric: Fabric, module: nn.Module, groups: Sequence[dict[str, Any]], rates: Rates) -> Self:
+        """Move a module to Fabric's device, give it an optimiser for its parameter groups, and wrap both."""
+        moved = module.to(fabric.device)
+        moved.train()
+        optimizer = torch.optim.AdamW(groups, lr=rates.lr, betas=rates.betas, weight_decay=rates.weight_decay)
+        wrapped, wrapped_optimizer = fabric.setup(moved, optimizer)
+        return cls(moved, wrapped, wrapped_optimizer, rates)
+
+    def set_rate(self, share: float) -> None:
+        """Set the learning rate to this share of its highest."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rates.lr * share
+
+    def clip(self, fabric: Fabric, norm: float) -> Tensor:
+        """Shorten the gradient to this norm; returns the norm it had."""
+        return fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=norm, error_if_nonfinite=False)  # type: ignore[return-value]
+
+    def step(self, number: int) -> None:
+        """Take the optimiser's step, the `number`-th, counted from 1."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.follow(self.module, number)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights and buffers, and the optimiser's state."""
+        return self.module.state_dict(), optimizer_tensors(self.optimizer.optimizer)
+
+    def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], folder: Path) -> None:
+        """Put `state` back; raises IntegrityError when it is another model's."""
+        load_weights(self.module, weights, folder)
+        load_optimizer(self.optimizer.optimizer, moments)
+
+
+@define
+class WeightAverage:
+    """The moving average of a module's parameters, by name: w_1, then decay * average + (1 - decay) * w_t, debiased.
+
+    It is what an average that begins at zero is after division by 1 - decay^t (Kingma & Ba, 2015, section 3), written so
+    that nothing has to be divided when it is read: average += (1 - decay) / (1 - decay^t) * (w_t - average).
+    """
+
+    decay: float
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, module: nn.Module, decay: float) -> Self:
+        """Before the first step: the weights as they are, which the first step replaces altogether."""
+        return cls(decay, {name: weight.detach().clone() for name, weight in module.named_parameters()})
+
+    @torch.no_grad()
+    def follow(self, module: nn.Module, number: int) -> None:
+        """Take in the weights after step `number`, counted from 1."""
+        share = (1 - self.decay) / (1 - self.decay**number)
+        weights = [weight.detach() for _, weight in module.named_parameters()]
+        torch._foreach_lerp_(list(self.weights.values()), weights, share)
