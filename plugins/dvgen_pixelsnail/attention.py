@@ -34,7 +34,7 @@ class CausalAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, plane: tuple[int, int]) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.width = heads, channels
         self.query, self.query_place = nn.Linear(channels, channels), nn.Linear(2, channels, bias=False)
         self.memory, self.memory_place = nn.Linear(2 * channels, 2 * channels), nn.Linear(2, 2 * channels, bias=False)
         self.register_buffer("background", background(*plane), persistent=False)

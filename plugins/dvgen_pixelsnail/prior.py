@@ -14,7 +14,7 @@ from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import AutoregressivePrior
 from dvgen_pixelsnail.attention import CausalAttention
-from dvgen_pixelsnail.block import Block, BlockCache
+from dvgen_pixelsnail.block import Block, BlockCache, Coordinates
 from dvgen_pixelsnail.causal_conv import CausalConv
 from dvgen_pixelsnail.gate_biases import GateBiases
 from dvgen_pixelsnail.gated import GatedResidual
@@ -39,20 +39,22 @@ class PixelSNAIL(AutoregressivePrior):
 
     Codes are looked up in an embedding (peers multiply one-hot codes by a matrix of all codes). There is no weight
     normalisation and no attention dropout: the first needs initialisation from data, the second costs the fused kernel.
-    Raises ConfigError unless heads divides channels and every coarser grid can be upsampled to this one.
+    Raises ConfigError unless heads of the attention divide channels and every coarser grid can be upsampled to this one.
     """
 
     @frozen(kw_only=True)
     class Config:
         """channels: width of the stack; heads, of the attention, must divide it. blocks of residual_blocks gated layers and
-        one attention each. kernel: width of the convolutions, odd. conditioning_blocks: residual convolutions over the codes
-        of each coarser level. label_dropout: share of labels hidden in training, for guidance.
+        one attention each; attention = false leaves it out, as the bottom prior of VQ-VAE-2 does on a grid too large for it.
+        kernel: width of the convolutions, odd. conditioning_blocks: residual convolutions over the codes of each coarser
+        level. label_dropout: share of labels hidden in training, for guidance.
         """
 
         channels: int = field(default=64, validator=ge(1))
         blocks: int = field(default=2, validator=ge(1))
         residual_blocks: int = field(default=2, validator=ge(1))
         kernel: int = field(default=5, validator=ge(3))
+        attention: bool = True
         heads: int = field(default=4, validator=ge(1))
         dropout: float = field(default=0.1, validator=[ge(0), lt(1)])
         label_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
@@ -66,7 +68,7 @@ class PixelSNAIL(AutoregressivePrior):
     def __init__(self, config: Config, *, levels: tuple[Level, ...], context: ContextShape) -> None:
         super().__init__(levels=levels, context=context)
         channels = config.channels
-        if channels % config.heads:
+        if config.attention and channels % config.heads:
             raise ConfigError(f"pixelsnail: heads must divide channels, got {channels} channels and {config.heads} heads")
         self.config = config
         self.plane = as_plane(self.level.grid)
@@ -77,7 +79,7 @@ class PixelSNAIL(AutoregressivePrior):
         self.blocks = nn.ModuleList(
             Block(
                 [GatedResidual(channels, config.kernel, config.dropout) for _ in range(config.residual_blocks)],
-                CausalAttention(channels, config.heads, self.plane),
+                CausalAttention(channels, config.heads, self.plane) if config.attention else Coordinates(self.plane),
                 channels,
             )
             for _ in range(config.blocks)

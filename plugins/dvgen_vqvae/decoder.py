@@ -4,9 +4,9 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.residual import residual_stack
+from dvgen.blocks.strided import Convolutions, expanding
 from dvgen.interfaces.autoencoder import Decoder
-from dvgen_vqvae.convolutions import TINY, Convolutions, halvings, single_width
+from dvgen_vqvae.convolutions import TINY, single_width
 
 
 @final
@@ -21,23 +21,9 @@ class VQVAEDecoder(Decoder):
 
     def __init__(self, config: Convolutions, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        width = config.channels
-        layers: list[nn.Module] = [
-            nn.Conv2d(single_width(dims, "decoder"), width, kernel_size=3, padding=1),
-            residual_stack(width, config.residual_channels, config.residual_blocks),
-        ]
-        doublings = halvings(config.downsample)
-        incoming = width
-        for i in range(doublings - 1):
-            outgoing = max(1, width // 2) if i == doublings - 2 else width
-            layers += [nn.ConvTranspose2d(incoming, outgoing, kernel_size=4, stride=2, padding=1), nn.ReLU()]
-            incoming = outgoing
+        *layers, last = expanding(single_width(dims, "decoder"), channels, config, config.downsample)
         self.layers = nn.Sequential(*layers)
-        self.last: nn.ConvTranspose2d | nn.Conv2d
-        if doublings:
-            self.last = nn.ConvTranspose2d(incoming, channels, kernel_size=4, stride=2, padding=1)
-        else:
-            self.last = nn.Conv2d(incoming, channels, kernel_size=3, padding=1)
+        self.last = last
 
     @property
     def last_layer(self) -> nn.Parameter:

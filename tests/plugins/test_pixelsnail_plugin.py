@@ -16,10 +16,10 @@ from dvgen_pixelsnail.causal_conv import CausalConv
 from dvgen_pixelsnail.prior import PixelSNAIL
 
 
-def build(config: PixelSNAIL.Config, grid: tuple[int, ...], num_codes: int = 5) -> PixelSNAIL:
-    """A PixelSNAIL in float64 without context."""
+def build(config: PixelSNAIL.Config, grid: tuple[int, ...], num_codes: int = 5, coarser: tuple[Level, ...] = ()) -> PixelSNAIL:
+    """A PixelSNAIL in float64, without context but for coarser levels."""
     torch.manual_seed(0)
-    prior = PixelSNAIL(config, levels=(Level("level", grid, num_codes),), context=ContextShape())
+    prior = PixelSNAIL(config, levels=(Level("level", grid, num_codes),), context=ContextShape(coarser))
     return prior.double().eval()
 
 
@@ -102,6 +102,51 @@ def test_the_convolutions_alone_look_to_the_upper_right() -> None:
         edited[0, 0, 4] = 1
         moved = (prior.logits(codes, Context(1)) != prior.logits(edited, Context(1))).any(-1)[0]
     assert moved.int().tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]]
+
+
+def bottom(grid: tuple[int, int], coarser: tuple[Level, ...] = ()) -> PixelSNAIL:
+    """A prior without attention; ten channels, which its four heads would not divide."""
+    return build(PixelSNAIL.Config(channels=10, residual_blocks=1, kernel=3, attention=False), grid, coarser=coarser)
+
+
+def test_without_attention_a_code_reaches_as_far_as_the_convolutions_and_no_further() -> None:
+    """Two blocks of two convolutions of kernel 3 and the first: five rows down and five columns to either side."""
+    prior = bottom((12, 16))
+    assert not [name for name, _ in prior.named_parameters() if "attention" in name]
+    codes = torch.zeros(1, 12, 16, dtype=torch.int64)
+    edited = codes.clone()
+    edited[0, 3, 8] = 1
+    with torch.no_grad():
+        moved = (prior.logits(codes, Context(1)) != prior.logits(edited, Context(1))).any(-1)[0]
+    rows, columns = moved.any(dim=1).nonzero().flatten(), moved.any(dim=0).nonzero().flatten()
+    assert not moved.flatten()[: 3 * 16 + 9].any()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 8, 3, 13)
+
+
+def test_without_attention_a_place_still_knows_where_it_is() -> None:
+    """Far from every border all places of a map of one code look alike, but for their coordinates."""
+    prior = bottom((16, 20))
+    with torch.no_grad():
+        logits = prior.logits(torch.zeros(1, 16, 20, dtype=torch.int64), Context(1))[0, 6:, 6:14]
+        assert len(torch.unique(logits.flatten(0, 1), dim=0)) == 10 * 8
+        for block in prior.blocks:
+            block.merge.weight[:, 10:] = 0
+        alike = prior.logits(torch.zeros(1, 16, 20, dtype=torch.int64), Context(1))[0, 6:, 6:14]
+    torch.testing.assert_close(alike, alike[:1, :1].expand_as(alike), rtol=0, atol=1e-12)
+
+
+def test_without_attention_one_position_at_a_time_equals_all_at_once_and_remembers_no_keys() -> None:
+    prior = bottom((4, 6), coarser=(Level("top", (2, 3), 7),))
+    codes, top = torch.randint(0, 5, (3, 4, 6)), torch.randint(0, 7, (3, 2, 3))
+    context = Context(3, (top,))
+    with torch.no_grad():
+        whole, state, previous = prior.logits(codes, context).flatten(1, 2), prior.start(context), None
+        assert [block.attention for block in state.blocks] == [None, None]
+        for position in range(24):
+            torch.testing.assert_close(prior.step(state, previous), whole[:, position], rtol=0, atol=1e-12)
+            previous = codes.flatten(1)[:, position]
+        other = prior.logits(codes, Context(3, ((top + 1) % 7,))).flatten(1, 2)
+    assert (other != whole).any(dim=-1).all()
 
 
 def test_a_line_is_a_grid_of_one_row() -> None:
