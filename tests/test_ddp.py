@@ -56,6 +56,35 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, launcher: str
             torch.testing.assert_close(two.model[name], tensor, rtol=1e-5, atol=1e-5, msg=f"{part} {name}")
 
 
+def test_two_processes_play_the_adversarial_game_of_one(tmp_path: Path) -> None:
+    """Both players, and the averaged weights: the adaptive weight is that of the whole batch, not of a rank's part.
+
+    Without normalisation by the batch, which each rank does for itself. Adam's first steps are the sign of a gradient, however
+    small, so the tolerance is that of a few weights whose gradient is nearly zero.
+    """
+    game = ("begin=1", "start=2", "ramp=2", "discriminator.norm=none", "discriminator.layers=1", "discriminator.channels=4")
+    arguments = [
+        *PRIOR,
+        *settings(
+            *(f"adversarial.{field}" for field in game), "train.tokenizer.ema=0.9", "train.tokenizer.log_every=1", steps=(8, 1)
+        ),
+    ]
+    done = launched("dvgen", "train", "--out", str(tmp_path / "two"), *arguments)
+    assert done.returncode == 0, done.stderr
+    alone("train", "--out", str(tmp_path / "one"), *arguments)
+    one, two = (load_checkpoint(steps(tmp_path / name / "tokenizer")[0]) for name in ("one", "two"))
+    assert set(one.more) == set(two.more) == {"average", "discriminator", "discriminator-optimizer"}
+    for mine, its in ((one.model, two.model), (one.more["discriminator"], two.more["discriminator"])):
+        for name, tensor in mine.items():
+            torch.testing.assert_close(its[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
+    weights = [
+        [json.loads(line)["adversarial_weight"] for line in path.read_text().splitlines() if "adversarial_weight" in line]
+        for path in (tmp_path / name / "tokenizer" / "metrics.jsonl" for name in ("one", "two"))
+    ]
+    assert len(weights[0]) > 0
+    assert weights[1] == pytest.approx(weights[0], rel=1e-3)
+
+
 def test_a_comparison_by_two_processes_is_written_once(tmp_path: Path) -> None:
     arguments = ["compare", *PRIOR, "--json", *settings(steps=(4, 4))]
     done = launched("dvgen", *arguments, "--out", str(tmp_path / "two"))
