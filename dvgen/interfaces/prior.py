@@ -123,7 +123,7 @@ class AutoregressivePrior(Prior, ABC):
         generators: Sequence[Generator],
         given: Codes | None = None,
     ) -> Codes:
-        _check_batch(self.levels, context, generators, given)
+        check_batch(self.levels, context, generators, given)
         device = next(self.parameters()).device
         # every position takes its number, drawn or given, so that completing a sample repeats its free positions
         uniforms = torch.stack([torch.rand(self.level.length, generator=g, dtype=torch.float64) for g in generators])
@@ -191,7 +191,8 @@ def _truncate(probabilities: Tensor, sampling: Sampling) -> Tensor:
     return torch.zeros_like(probabilities).scatter(-1, order, ordered)
 
 
-def _check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:
+def check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:
+    """Raise ShapeError unless there is one generator a sample, and `given`, if any, holds codes of these levels for each."""
     if len(generators) != context.batch:
         raise ShapeError(f"sampling needs one generator a sample: expected {context.batch}, got {len(generators)}")
     if given is None:

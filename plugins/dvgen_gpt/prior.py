@@ -10,7 +10,9 @@ from attrs.validators import ge, le, lt
 from einops import rearrange, repeat
 from torch import Generator, Tensor, nn
 
-from dvgen.blocks.conditioning import ClassEmbedding, CoarserMaps, check_context, covers, drop_labels
+from dvgen.blocks.conditioning import ClassEmbedding, CoarserMaps, check_context, drop_labels
+from dvgen.blocks.sequence_context import coarser_roles, embed_places, embed_prefix, prefix_tables
+from dvgen.blocks.transformer import decayed_linear_weights, initialise_normally
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
@@ -57,17 +59,14 @@ class GPT(AutoregressivePrior):
             raise ConfigError(f"gpt: heads must divide dim, got dim = {config.dim} and heads = {config.heads}")
         self.config = config
         dim, grid = config.dim, self.level.grid
-        self.aligned = [index for index, level in enumerate(context.coarser) if covers(level, grid)]
-        self.prefixed = [index for index, level in enumerate(context.coarser) if not covers(level, grid)]
-        aligned, prefixed = ([context.coarser[index] for index in chosen] for chosen in (self.aligned, self.prefixed))
+        self.roles = coarser_roles(context.coarser, grid)
+        aligned, prefixed = ([context.coarser[index] for index in chosen] for chosen in self.roles)
         self.start_vector = nn.Parameter(torch.empty(dim))
         self.codes = nn.Embedding(self.level.num_codes, dim)
         self.positions = nn.Embedding(self.level.length, dim)
         self.classes = ClassEmbedding(context.num_classes, dim) if context.num_classes else None
         self.coarser = CoarserMaps(aligned, grid, dim, config.conditioning_blocks) if aligned else None
-        # one row more a level, for MASKED
-        self.prefix_codes = nn.ModuleList(nn.Embedding(level.num_codes + 1, dim) for level in prefixed)
-        self.prefix_positions = nn.ModuleList(nn.Embedding(level.length, dim) for level in prefixed)
+        self.prefix_codes, self.prefix_positions = prefix_tables(prefixed, dim)
         self.prefix_length = sum(level.length for level in prefixed)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.layers))
@@ -86,10 +85,7 @@ class GPT(AutoregressivePrior):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on the weights of Linear layers alone, as in GPT-2's and taming-transformers' training."""
-        decayed = [module.weight for module in self.modules() if isinstance(module, nn.Linear)]
-        chosen = {id(weight) for weight in decayed}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in chosen]
-        return [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+        return decayed_linear_weights(self)
 
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
         return super().loss(codes, drop_labels(context, self.config.label_dropout, noise), noise)
@@ -130,26 +126,17 @@ class GPT(AutoregressivePrior):
 
     def _places(self, context: Context) -> Tensor:
         """What is added at each place, (b or 1, length, dim): its position, and the coarser features there."""
-        positions = rearrange(self.positions.weight, "t d -> 1 t d")
-        if self.coarser is None:
-            return positions
-        aligned = tuple(context.coarser[index] for index in self.aligned)
-        return positions + rearrange(self.coarser(aligned), "b h w d -> b (h w) d")
+        return embed_places(self.positions, self.coarser, tuple(context.coarser[index] for index in self.roles.aligned))
 
     def _prefix(self, context: Context) -> Tensor:
         """The coarser codes that are not aligned, (b, prefix_length, dim)."""
-        prefixed = [context.coarser[index].flatten(1) + 1 for index in self.prefixed]
-        parts = zip(self.prefix_codes, self.prefix_positions, prefixed, strict=True)
         empty = self.start_vector.new_zeros(context.batch, 0, self.config.dim)
-        return torch.cat([empty, *(codes(code) + positions.weight for codes, positions, code in parts)], dim=1)
+        prefixed = tuple(context.coarser[index] for index in self.roles.prefixed)
+        return embed_prefix((self.prefix_codes, self.prefix_positions), prefixed, empty)
 
     def _initialise(self) -> None:
         """N(0, 0.02) everywhere; residual projections smaller, so that the stream's variance does not grow with depth."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        initialise_normally(self)
         nn.init.normal_(self.start_vector, std=0.02)
         for block in self.blocks:
             for weight in block.residual_projections():  # type: ignore[operator]

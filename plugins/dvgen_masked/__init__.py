@@ -5,5 +5,5 @@ from dvgen import Component, hookimpl
 
 @hookimpl
 def dvgen_components() -> list[Component]:
-    """Nothing yet."""
-    return []
+    """The prior `masked`."""
+    return [Component("prior", "masked", "dvgen_masked.prior:Masked", "bidirectional transformer that fills in hidden codes")]
