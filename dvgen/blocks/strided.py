@@ -41,10 +41,10 @@ def halvings(factor: int) -> int:
 def divided(size: tuple[int, ...], factor: int, *, axes: int = 2) -> tuple[int, ...]:
     """`size` / factor. Raises ConfigError, naming encoder.downsample, unless size has `axes` sides, all multiples of factor."""
     if len(size) != axes or any(side < factor or side % factor for side in size):
-        text, sides = "x".join(map(str, size)), "length" if axes == 1 else "height and width"
+        text, sides = "x".join(map(str, size)), "a length" if axes == 1 else "a height and a width"
         raise ConfigError(
             f"encoder.downsample: signals of size {text} cannot be divided by {factor}; "
-            f"use an encoder.downsample that divides {sides}, or signals of another size"
+            f"expected {sides} that it divides; use another encoder.downsample, other signals, or an encoder for these"
         )
     return tuple(side // factor for side in size)
 

@@ -24,6 +24,7 @@ class Dataset(ABC):
     located: False for a set that is made rather than read, and takes no location.
     exhaustive: True when the set holds every signal of a uniform distribution exactly once, so that entropies are exact.
     skipped: names of the files that were left out because they could not be read.
+    rate: samples a second of sound, whose size is (t,); None for images.
     """
 
     Config: ClassVar[type[Any]]
@@ -35,6 +36,7 @@ class Dataset(ABC):
     parts: dict[str, tuple[int, int]]
     exhaustive: bool = False
     skipped: tuple[str, ...] = ()
+    rate: int | None = None
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])

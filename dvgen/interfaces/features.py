@@ -23,4 +23,4 @@ class Features(Model, ABC):
 
     @abstractmethod
     def forward(self, signals: Tensor) -> Tensor:
-        """Float64 or float32 vectors (b, dim) from signals (b, channels, *size) in [-1, 1], already rounded to 8 bits."""
+        """Float64 or float32 vectors (b, dim) from signals (b, channels, *size) in [-1, 1], already rounded (images to 8 bits, sound to 16)."""

@@ -1,8 +1,6 @@
 """The 2015 Inception features, whose Frechet distance is FID. Their file is looked for and never fetched."""
 
-import hashlib
 import io
-import os
 from pathlib import Path
 from typing import final
 
@@ -11,6 +9,7 @@ from attrs import frozen
 from einops import repeat
 from torch import Tensor, nn
 
+from dvgen.blocks.weight_file import find_weight_file, load_weight_file
 from dvgen.errors import ConfigError, DataError, ShapeError
 from dvgen.interfaces.features import Features
 
@@ -20,6 +19,12 @@ NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6
 EXPECTED_HASH = "6726825d"
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+
+INSTEAD = "use features 'rand' (no file needed; NOT comparable with published FID)"
+
+OTHERWISE = (
+    f"the weights that FID is defined by (torchvision's Inception is another network), or the file is damaged; get {URL}"
+)
 
 
 @final
@@ -62,20 +67,8 @@ class Inception(Features):
 
 def find_weights() -> Path:
     """The first weights file that exists, in $DVGEN_WEIGHTS and then in torch's download folder; else DataError."""
-    named = os.environ.get("DVGEN_WEIGHTS")
-    folders = ([Path(named)] if named else []) + [Path(torch.hub.get_dir()) / "checkpoints"]
-    places = [folder / name for folder in folders for name in NAMES]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = "\n".join(f"              {place}" for place in places)
-    raise DataError(
-        "FID needs the 2015 Inception weights, which are not on this machine.\n"
-        f"  looked in:  $DVGEN_WEIGHTS{'=' + named if named else ' (unset)'}\n{looked}\n"
-        f"  get it on a connected machine:\n              {URL}\n"
-        "  then:       put the file into one of these folders, or set DVGEN_WEIGHTS to the folder it is in\n"
-        "  or:         use features 'rand' (no file needed; NOT comparable with published FID)"
-    )
+    need = "FID needs the 2015 Inception weights"
+    return find_weight_file(NAMES, need=need, url=URL, instead=INSTEAD)
 
 
 def load_network(path: Path, expected_hash: str) -> tuple[nn.Module, str]:
@@ -83,16 +76,10 @@ def load_network(path: Path, expected_hash: str) -> tuple[nn.Module, str]:
 
     Raises DataError when the SHA-256 does not begin with `expected_hash`, or the file is not a plain table of weights.
     """
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if not found.startswith(expected_hash):
-        raise DataError(
-            f"{path}: SHA-256 begins with {found[: len(expected_hash)]}, expected {expected_hash}; these are not the weights "
-            f"that FID is defined by (torchvision's Inception is another network), or the file is damaged; get {URL}"
-        )
+    weights = load_weight_file(path, expected_hash, otherwise=OTHERWISE)
     # the network reads its file as a pickle, which could run code: it is given one written here, of tensors only
     plain = io.BytesIO()
-    torch.save(_tensors(content, path), plain)
+    torch.save(weights.table, plain)
     plain.seek(0)
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # seconds of imports
 
@@ -102,14 +89,4 @@ def load_network(path: Path, expected_hash: str) -> tuple[nn.Module, str]:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{path}: not the weights of the 2015 Inception network: {reason}") from None
-    return network, found
-
-
-def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        table = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler meets damage in many ways
-        raise DataError(f"{path}: cannot be read as weights: {type(error).__name__}") from None
-    if not (isinstance(table, dict) and all(isinstance(value, Tensor) for value in table.values())):
-        raise DataError(f"{path}: expected a table of weights, got {type(table).__name__}")
-    return table
+    return network, weights.sha256

@@ -1,16 +1,14 @@
 """A fixed random network: features on any machine, without a file, the same for everybody."""
 
 import hashlib
-import math
 from typing import final
 
-import numpy as np
-import torch
 from attrs import frozen
 from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d, linear, relu
 
+from dvgen.blocks.signed_weights import signed_weights
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.features import Features
 
@@ -64,12 +62,3 @@ class RandomFeatures(Features):
         x = relu(conv2d(x, self.get_buffer("conv2"), padding=1))
         pooled = rearrange(adaptive_avg_pool2d(x, (4, 4)), "b c h w -> b (c h w)")
         return linear(pooled, self.get_buffer("projection"))
-
-
-def signed_weights(purpose: str, shape: tuple[int, ...]) -> Tensor:
-    """Weights +-sqrt(2 / fan_in), float64; bit i of the stream SHA-256(purpose/0), SHA-256(purpose/1), ... set means +."""
-    size = math.prod(shape)
-    blocks = (hashlib.sha256(f"{purpose}/{block}".encode()).digest() for block in range(math.ceil(size / 256)))
-    bits = np.unpackbits(np.frombuffer(b"".join(blocks), dtype=np.uint8))[:size]
-    scale = math.sqrt(2 / math.prod(shape[1:]))
-    return torch.from_numpy((2.0 * bits - 1.0) * scale).reshape(shape)

@@ -10,11 +10,11 @@ from attrs import frozen
 from einops import rearrange
 from torch import Tensor
 
+from dvgen.blocks.file_tree import existing_folder
 from dvgen.errors import DataError
 from dvgen.interfaces.data import Dataset
 from dvgen_images.batches import META, TEST, TRAIN, read_batch, read_classes
 from dvgen_images.folder import Folder
-from dvgen_images.location import existing_folder
 from dvgen_images.pixels import digest_pixels, to_signals
 
 EXPECTED = "data_batch_1 to 5, test_batch and batches.meta (or cifar-10-batches-py with these), or train/CLASS/*.jpg"

@@ -13,13 +13,13 @@ from attrs import field, frozen
 from attrs.validators import ge, le
 from torch import Tensor
 
+from dvgen.blocks.file_tree import Entry, existing_folder, find_files, part_ranges
 from dvgen.errors import DataError
 from dvgen.interfaces.data import Dataset
 from dvgen_images.decoding import TRANSFORM, decode, quiet
-from dvgen_images.location import existing_folder
 from dvgen_images.pixels import to_signals
-from dvgen_images.tree import EXTENSIONS, ORDER, Entry, find_images
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 MEMORY = 1 << 30  # bytes of pixels that are kept; a larger set is decoded again on demand
 EXPECTED = f"images ({', '.join(EXTENSIONS)}), in it or in its sub-folders"
 
@@ -40,7 +40,7 @@ class Folder(Dataset):
     def __init__(self, config: Any, *, location: str | None) -> None:
         self._root = existing_folder("folder", location, EXPECTED)
         self._size = config.size
-        entries = find_images(self._root)
+        entries = find_files(self._root, EXTENSIONS)
         if not entries:
             raise DataError(f"folder: no image in {self._root}; expected {EXPECTED}")
         self._pixels, checked = self._read_all(entries)
@@ -56,7 +56,7 @@ class Folder(Dataset):
         self.classes = tuple(sorted({entry.kind for entry in self._entries}))
         position = {kind: i for i, kind in enumerate(self.classes)}
         self.labels = torch.tensor([position[entry.kind] for entry in self._entries])
-        self.parts = _parts(self._entries)
+        self.parts = part_ranges([entry.part for entry in self._entries])
 
     def signals(self, indices: Sequence[int]) -> Tensor:
         wanted = torch.as_tensor(indices, dtype=torch.int64)
@@ -117,9 +117,3 @@ def _read(root: Path, names: Sequence[str], size: int, pixels: np.ndarray | None
     chunks = [range(start, min(start + chunk, len(names))) for start in range(0, len(names), chunk)]
     with quiet(), ThreadPoolExecutor(workers) as pool:
         return [seen for part in pool.map(some, chunks) for seen in part]
-
-
-def _parts(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
-    """The half-open ranges of the parts that occur; entries stand part by part."""
-    found = [entry.part for entry in entries]
-    return {part: (found.index(part), found.index(part) + found.count(part)) for part in ORDER if part in found}

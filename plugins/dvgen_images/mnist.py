@@ -13,9 +13,9 @@ from attrs import frozen
 from einops import rearrange
 from torch import Tensor
 
+from dvgen.blocks.file_tree import existing_folder
 from dvgen.errors import DataError
 from dvgen.interfaces.data import Dataset
-from dvgen_images.location import existing_folder
 from dvgen_images.pixels import digest_pixels, to_signals
 
 PREFIXES = {"train": "train", "test": "t10k"}

@@ -5,5 +5,5 @@ from dvgen import Component, hookimpl
 
 @hookimpl
 def dvgen_components() -> list[Component]:
-    """Nothing yet."""
-    return []
+    """The prior `pixelcnn`."""
+    return [Component("prior", "pixelcnn", "dvgen_pixelcnn.prior:PixelCNN", "gated convolutions in two stacks, no blind spot")]

@@ -9,6 +9,7 @@ from attrs.validators import ge, le, lt
 from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import as_plane, check_context, drop_labels
+from dvgen.blocks.gate_biases import GateBiases
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
@@ -16,7 +17,6 @@ from dvgen.interfaces.prior import AutoregressivePrior
 from dvgen_pixelsnail.attention import CausalAttention
 from dvgen_pixelsnail.block import Block, BlockCache, Coordinates
 from dvgen_pixelsnail.causal_conv import CausalConv
-from dvgen_pixelsnail.gate_biases import GateBiases
 from dvgen_pixelsnail.gated import GatedResidual
 
 
@@ -75,7 +75,7 @@ class PixelSNAIL(AutoregressivePrior):
         self.codes = nn.Embedding(self.level.num_codes, channels)
         self.first = CausalConv(channels, channels, config.kernel, strict=True, bias=True)
         layers = config.blocks * config.residual_blocks
-        self.gate_biases = GateBiases(context, self.level.grid, channels, layers=layers, blocks=config.conditioning_blocks)
+        self.gate_biases = GateBiases(context, self.level.grid, channels, gates=layers, blocks=config.conditioning_blocks)
         self.blocks = nn.ModuleList(
             Block(
                 [GatedResidual(channels, config.kernel, config.dropout) for _ in range(config.residual_blocks)],

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from dvgen.blocks.signed_weights import signed_weights
 from dvgen.errors import ConfigError, DataError, ShapeError
 from dvgen.evaluation.frechet import feature_table, frechet_distance
 from dvgen.evaluation.reconstruction import from_uint8
 from dvgen_features import inception
 from dvgen_features.inception import NAMES, Inception, find_weights, load_network
-from dvgen_features.rand import RandomFeatures, signed_weights
+from dvgen_features.rand import RandomFeatures
 
 
 def rand(channels: int = 1) -> RandomFeatures:

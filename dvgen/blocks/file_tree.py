@@ -1,40 +1,58 @@
-"""A tree of image files: which there are, and what their places say about class and part."""
+"""A tree of files that is a data set: where it lies, which files there are, and what their places say about class and part."""
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dvgen.errors import DataError
+from dvgen.errors import ConfigError, DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 ORDER = ("train", "validation", "test")
 UNSORTED = "all"
 
 
 class Entry(NamedTuple):
-    """An image file: its name (relative to the root, with /), its part and its class."""
+    """A file: its name (relative to the root, with /), its part and its class."""
 
     name: str
     part: str
     kind: str
 
 
-def find_images(root: Path) -> list[Entry]:
-    """The image files under `root`, part by part and sorted by name.
+def existing_folder(name: str, location: str | None, expected: str) -> Path:
+    """The folder of `--data NAME:DIR`; `expected` says what it should hold.
+
+    Raises ConfigError when no folder was named and DataError when it is not there.
+    """
+    if location is None:
+        raise ConfigError(f"{name} needs a folder: --data {name}:DIR, where DIR holds {expected}")
+    root = Path(location).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{name}: no folder {root}; expected one that holds {expected}")
+    return root
+
+
+def find_files(root: Path, extensions: tuple[str, ...]) -> list[Entry]:
+    """The files under `root` with one of these extensions, part by part and sorted by name.
 
     With a top folder train, the top folders train, val, validation and test are parts; without one, everything is "train".
     The class is the next folder down, or "all" for a file that lies in none.
-    Raises DataError when there are images beside the parts: with every top folder taken for a class, those of the test
+    Raises DataError when there are files beside the parts: with every top folder taken for a class, those of the test
     part would be trained on.
     """
-    names = sorted(_walk(root))
+    names = sorted(_walk(root, extensions))
     divided = any(name.startswith("train/") for name in names)
     if divided:
         _check_parts(root, names)
     entries = [_entry(name, divided) for name in names]
     return sorted(entries, key=lambda entry: (ORDER.index(entry.part), entry.name))
+
+
+def part_ranges(parts: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The half-open ranges of the parts that occur; `parts` names the part of every signal, and stands part by part."""
+    return {part: (parts.index(part), parts.index(part) + parts.count(part)) for part in ORDER if part in parts}
 
 
 def _check_parts(root: Path, names: list[str]) -> None:
@@ -54,10 +72,10 @@ def _entry(name: str, divided: bool) -> Entry:
     return Entry(name, PARTS[top], kind if slash else UNSORTED)
 
 
-def _walk(root: Path) -> list[str]:
-    """Names of the files that look like images. Hidden files and folders are passed over.
+def _walk(root: Path, extensions: tuple[str, ...]) -> list[str]:
+    """Names of the files with these extensions, in either case. Hidden files and folders are passed over.
 
-    Each folder is entered once, real ones before links, so that loops end and no image counts twice.
+    Each folder is entered once, real ones before links, so that loops end and no file counts twice.
     """
     found: list[str] = []
     entered: set[str] = set()
@@ -75,6 +93,6 @@ def _walk(root: Path) -> list[str]:
                     continue
                 if entry.is_dir():
                     (pending.append if entry.is_symlink() else pending.appendleft)(f"{prefix}{entry.name}/")
-                elif entry.name.lower().endswith(EXTENSIONS):
+                elif entry.name.lower().endswith(extensions):
                     found.append(prefix + entry.name)
     return found

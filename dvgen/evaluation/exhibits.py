@@ -1,0 +1,63 @@
+"""What a person looks at or listens to: samples and reconstructions, as pictures of images and as files of sound."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dvgen.errors import ConfigError
+from dvgen.evaluation.pictures import check_picture, pairs, save_grid
+from dvgen.evaluation.sounds import check_sound_folder, sampling_rate, save_sounds, save_wav, spectrogram_pictures
+from dvgen.interfaces.data import Dataset
+
+IMAGE_COLUMNS, SOUND_COLUMNS = 16, 8
+"""Pairs side by side in the picture of reconstructions."""
+
+
+def place_for_samples(given: Path | None, name: Path, n: int, dataset: Dataset) -> Path:
+    """Where `save_samples` puts n samples: `given`, or `name` with .png for images, as a folder for sound.
+
+    Raises ConfigError for a place that cannot be: an image is a .png file, sound a folder or (one alone) a .wav file.
+    """
+    if sampling_rate(dataset) is None:
+        place = given or name.with_name(f"{name.name}.png")
+        check_picture(place)
+        return place
+    place = given or name
+    if not (n == 1 and _is_wav(place)):
+        check_sound_folder(place)
+    elif place.is_dir():
+        raise ConfigError(f"{place}: is a folder; expected a .wav file, such as {place / 'sample.wav'}")
+    return place
+
+
+def save_samples(place: Path, signals: Tensor, dataset: Dataset) -> None:
+    """Images as a grid; sounds (n, channels, t) as 000.wav, 001.wav, ... and their spectrograms, or one as the file `place`."""
+    rate = sampling_rate(dataset)
+    if rate is None:
+        save_grid(place, signals)
+    elif len(signals) == 1 and _is_wav(place):
+        save_wav(place, signals[0], rate)
+    else:
+        save_sounds(place, dict(zip(_numbers(len(signals)), signals, strict=True)), rate, spectrogram_pictures(signals))
+
+
+def save_reconstructions(name: Path, originals: Tensor, reconstructed: Tensor, dataset: Dataset) -> None:
+    """Each original above its reconstruction: `name` with .png for images, as a folder of sounds and spectrograms for sound."""
+    rate = sampling_rate(dataset)
+    if rate is None:
+        save_grid(name.with_name(f"{name.name}.png"), pairs(originals, reconstructed, IMAGE_COLUMNS), IMAGE_COLUMNS)
+        return
+    names = [f"{i}-{kind}" for kind in ("original", "reconstructed") for i in _numbers(len(originals))]
+    pictures = pairs(spectrogram_pictures(originals), spectrogram_pictures(reconstructed), SOUND_COLUMNS)
+    sounds = dict(zip(names, torch.cat([originals, reconstructed]), strict=True))
+    save_sounds(name, sounds, rate, pictures, SOUND_COLUMNS)
+
+
+def _is_wav(place: Path) -> bool:
+    return place.suffix.lower() == ".wav"
+
+
+def _numbers(n: int) -> list[str]:
+    """000, 001, ...; all of one length, so that they sort."""
+    return [f"{i:0{max(3, len(str(n - 1)))}d}" for i in range(n)]
