@@ -1,1 +1,1 @@
-"""Torch pieces that two or more plugins share. Public."""
+"""Pieces that two or more plugins share. Public."""

@@ -23,4 +23,7 @@ class Features(Model, ABC):
 
     @abstractmethod
     def forward(self, signals: Tensor) -> Tensor:
-        """Float64 or float32 vectors (b, dim) from signals (b, channels, *size) in [-1, 1], already rounded (images to 8 bits, sound to 16)."""
+        """Float64 or float32 vectors (b, dim) from signals (b, channels, *size) in [-1, 1].
+
+        They are already rounded, images to 8 bits and sound to 16.
+        """
