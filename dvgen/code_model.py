@@ -17,13 +17,17 @@ from dvgen.registry import Registry
 
 @final
 class CodeModel(nn.Module):
-    """p(codes | labels) = product over the priors, each seeing the levels before its own. `labels` is (b,) int64 or None."""
+    """p(codes | labels) = product over the priors, each seeing the levels before its own. `labels` is (b,) int64 or None.
+
+    exact_levels: whether the log-probability of each level is exact, not a bound; exact: whether that of all together is.
+    """
 
     def __init__(self, priors: Sequence[Prior]) -> None:
         super().__init__()
         self.priors = nn.ModuleList(priors)
         self.levels: tuple[Level, ...] = sum((prior.levels for prior in priors), ())
-        self.exact = all(prior.exact for prior in priors)
+        self.exact_levels = tuple(prior.exact for prior in priors for _ in prior.levels)
+        self.exact = all(self.exact_levels)
 
     def forward(self, codes: Codes, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """Log-probability in nats, (b, *grid) a level, one term a code. Raises ShapeError for codes of the wrong shape."""

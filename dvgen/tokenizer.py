@@ -1,6 +1,7 @@
 """The tokenizer: encoder, quantizers and decoder as one module. Signals to codes and back, whatever the hierarchy."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -17,6 +18,9 @@ from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer
 from dvgen.registry import Registry
+
+VALUES_AT_ONCE = 256 * 3 * 32 * 32
+"""Values of signals that go through the encoder at a time outside training: 256 images of 32x32, 4 of 256x256."""
 
 MAP_NAMES = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 
@@ -103,13 +107,22 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, signals: Tensor) -> None:
-        """Set every codebook from the features of real signals (b, *shape), coarse first. Once, before step 0."""
+        """Set every codebook from the features of real signals (b, *shape), coarse first. Once, before step 0.
+
+        A few signals go through the encoder at a time: hundreds of large images at once would need more memory than a step.
+        """
+        parts = signals.split(max(1, VALUES_AT_ONCE // math.prod(self.shape)))
+        for i, quantizer in enumerate(self._each()):
+            rows = [rearrange(self._seen(part, i), "b d ... -> (b ...) d") for part in parts]
+            quantizer.initialise(torch.cat(rows))
+
+    def _seen(self, signals: Tensor, last: int) -> Tensor:
+        """What the quantizer of map `last` sees, (b, dim, *grid), after those of the coarser maps."""
         features = self.encoder(signals)
         coarser: tuple[Tensor, ...] = ()
-        for i, quantizer in enumerate(self._each()):
-            z = self.encoder.condition(i, features, coarser)
-            quantizer.initialise(rearrange(z, "b d ... -> (b ...) d"))
-            coarser += (quantizer.decode(quantizer.encode(z)),)
+        for i, quantizer in enumerate(self._each()[:last]):
+            coarser += (quantizer.decode(quantizer.encode(self.encoder.condition(i, features, coarser))),)
+        return self.encoder.condition(last, features, coarser)
 
     def schedule(self, step: int) -> None:
         """Tell every quantizer which step is about to be taken."""

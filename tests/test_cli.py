@@ -45,6 +45,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 BAD = [
     (["train", "--prior", "pixelsnial"], USAGE, ["pixelsnial", "did you mean 'pixelsnail'?"]),
     (["train", "--quantizer", "emma"], USAGE, ["no quantizer named 'emma'", "did you mean 'ema'?", "gumbel"]),
+    (["train", "--discriminator", "pathcgan"], USAGE, ["no discriminator named 'pathcgan'", "did you mean 'patchgan'?"]),
+    (["train", "--discriminator", "none,patchgan"], USAGE, ["--discriminator", "one at a time here"]),
+    (["train", "--discriminator", "none", "--set", "adversarial.weight=1"], USAGE, ["adversarial.weight=1"]),
+    (["compare", "--discriminator", "patchgan,none,patchgan"], USAGE, ["--discriminator: 'patchgan' is listed twice"]),
     (["compare", "--prior", "gpt,gtp"], USAGE, ["no prior named 'gtp'", "did you mean 'gpt'?"]),
     (["compare", "--prior", "gpt,gpt"], USAGE, ["--prior: 'gpt' is listed twice"]),
     (["compare", "--prior", "gpt,"], USAGE, ["--prior 'gpt,'", "an empty name"]),

@@ -24,12 +24,14 @@ from dvgen.registry import Registry
 PRIORS = "gpt,independent"
 NO_OPTIONS = dict.fromkeys(
     (
+        "recipe",
         "config",
         "data",
         "encoder",
         "quantizer",
         "decoder",
         "loss",
+        "discriminator",
         "prior",
         "seed",
         "labels",

@@ -19,8 +19,8 @@ import dvgen.interfaces
 from dvgen import errors, experiment, hookspecs
 from dvgen.assembly import check_components
 from dvgen.cli import INTERRUPTED, group
-from dvgen.cli.options import experiment_table, finished_experiment, one, put
-from dvgen.compare import expand
+from dvgen.cli.compare import grid
+from dvgen.cli.options import one
 from dvgen.contracts.quantizer import LAWS
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import ConfigError
@@ -28,7 +28,6 @@ from dvgen.registry import KINDS, Registry
 
 INTERFACES = read("docs/interfaces.md")
 EXPERIMENTS = read("docs/experiments.md")
-BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
 ASSIGNED = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -127,6 +126,10 @@ def test_every_field_of_an_experiment_is_told_with_its_default():
         use = value[0]["use"] if isinstance(value, list) else value.get("use", "see below") if isinstance(value, dict) else None
         expected = str(value).lower() if use is None else use
         assert told[name].strip("`") == expected
+    told = defaults(EXPERIMENTS, "`[adversarial]`")
+    assert list(told) == [f.name for f in attrs.fields(experiment.Adversarial)]
+    for name, value in experiment.table_of(experiment.Experiment(adversarial=experiment.Adversarial()))["adversarial"].items():
+        assert told[name].strip("`") == (value["use"] if isinstance(value, dict) else str(value).lower())
     choices = {"data": experiment.DataChoice, "loss": experiment.LossChoice, "prior": experiment.PriorChoice}
     own = {f"{box}.{f.name}" for box, choice in choices.items() for f in attrs.fields(choice)}
     told = defaults(EXPERIMENTS, "Components")
@@ -154,7 +157,9 @@ def test_the_example_file_is_read_and_names_every_field(registry: Registry, tmp_
     check_components(registry, found)
     written = tomllib.loads(path.read_text())
     table = experiment.table_of(experiment.Experiment())
-    assert written.keys() == table.keys()
+    assert written.keys() == {*table, "adversarial"}
+    game = experiment.table_of(experiment.Experiment(adversarial=experiment.Adversarial(lr=1e-4)))["adversarial"]
+    assert written["adversarial"].keys() == game.keys()
     for name in ("evaluate", "train"):
         assert written[name].keys() == table[name].keys()
     assert all(written["train"][stage].keys() == table["train"][stage].keys() for stage in ("tokenizer", "prior"))
@@ -193,9 +198,7 @@ def resolve(plugins: Plugins, name: str, options: dict[str, Any]) -> None:
     if name == "train" and options["resume"] is None:
         one(options, plugins)
     if name == "compare":
-        axes = {box: options[box].split(",") for box in BOXES if options[box] is not None}
-        base = experiment_table(plugins.registry, options | dict.fromkeys(axes))
-        expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
+        grid(plugins.registry, options)
 
 
 @pytest.mark.parametrize(("block", "line"), SHOWN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")

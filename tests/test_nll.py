@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,17 +118,39 @@ def test_units_are_those_of_the_uniform_prior() -> None:
     protocol = LikelihoodProtocol(codes="3f9a", split="test")
     found = likelihoods(per_image_nats(uniform, draw(5), None, 5), LEVELS, protocol)
     bits = 4 * 2 + 16 * 3
-    assert [m.key.unit for m in found] == ["nats/code", "bits/code", "bits/image", "nats/code", "nats/code"]
-    expected = [bits * math.log(2) / 20, bits / 20, bits, math.log(4), math.log(8)]
-    assert [m.value for m in found] == pytest.approx(expected, rel=1e-6)
-    assert [dict(m.key.protocol)["level"] for m in found] == ["all", "all", "all", "top", "bottom"]
-    assert all(m.n == 5 and m.interval is not None for m in found)
-    assert len(likelihoods(np.ones((1, 5)), LEVELS[:1], protocol)) == 3
+    expected = {
+        "nll": ("nats/code", bits * math.log(2) / 20, "all"),
+        "bits_code": ("bits/code", bits / 20, "all"),
+        "bits_image": ("bits/image", bits, "all"),
+        "nll/top": ("nats/code", math.log(4), "top"),
+        "bits_image/top": ("bits/image", 4 * 2, "top"),
+        "nll/bottom": ("nats/code", math.log(8), "bottom"),
+        "bits_image/bottom": ("bits/image", 16 * 3, "bottom"),
+    }
+    assert found.keys() == expected.keys()
+    for name, (unit, value, level) in expected.items():
+        assert found[name].value == pytest.approx(value, rel=1e-6), name
+        assert (found[name].key.unit, dict(found[name].key.protocol)["level"]) == (unit, level)
+    assert all(m.n == 5 and m.interval is not None for m in found.values())
+    assert set(likelihoods(np.ones((1, 5)), LEVELS[:1], protocol)) == {"nll", "bits_code", "bits_image"}
 
 
-@pytest.mark.parametrize("other", [{"codes": "b"}, {"split": "train"}, {"conditioning": "labels"}, {"exact": False}])
+def test_a_bound_of_one_level_is_a_bound_of_that_level_and_of_all_together() -> None:
+    protocol = LikelihoodProtocol(codes="a", split="test", bounds=frozenset({"bottom"}))
+    found = likelihoods(np.ones((2, 3)), LEVELS, protocol)
+    kinds = {name: dict(m.key.protocol)["likelihood"] for name, m in found.items()}
+    bounds = {"nll", "bits_code", "bits_image", "nll/bottom", "bits_image/bottom"}
+    assert {name for name, kind in kinds.items() if kind == "bound"} == bounds
+    assert {name for name, kind in kinds.items() if kind == "exact"} == {"nll/top", "bits_image/top"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"codes": "b"}, {"split": "train"}, {"conditioning": "labels"}, {"bounds": frozenset({"top"})}]
+)
 def test_likelihoods_of_other_codes_splits_conditioning_or_kind_are_incomparable(other: dict[str, object]) -> None:
-    given = {"codes": "a", "split": "test", "conditioning": "none", "exact": True}
-    one, two = (likelihoods(np.ones((1, 3)), LEVELS[:1], LikelihoodProtocol(**table))[0] for table in (given, given | other))
+    given: dict[str, Any] = {"codes": "a", "split": "test", "conditioning": "none"}
+    one, two = (
+        likelihoods(np.ones((1, 3)), LEVELS[:1], LikelihoodProtocol(**table))["nll"] for table in (given, given | other)
+    )
     with pytest.raises(IncomparableError):
         difference(one, two)

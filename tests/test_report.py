@@ -12,6 +12,8 @@ from dvgen.hookspecs import Run
 from dvgen.report.progress import ProgressConsole
 from dvgen.report.table import WIDTH, show_results
 
+TRAIN: dict[str, Any] = {"tokenizer": {"ema": 0.0}}
+
 
 def measured(value: float, metric: str, interval: tuple[float, float] | None = None, **protocol: str) -> dict[str, Any]:
     key = {"metric": metric, "unit": metric, "protocol": protocol or {"likelihood": "exact"}, "higher_is_better": False}
@@ -40,7 +42,7 @@ def results(rows: list[dict[str, Any]], **tokenizer: Any) -> dict[str, Any]:
         "codes": "abcdef0123456789", "conditioning": "none", "parameters": 12345, "steps": 600, "train_seconds": 61.4,
         "levels": [{"name": "codes", "grid": [8, 8], "num_codes": 512}], "entropy_nats_per_image": None,
         "codes_per_image": 64, "skipped": [], "measurements": found,
-        "experiment": {"decoder": {"use": "mirror"}, "loss": [{"use": "mse"}, {"use": "l1"}]},
+        "experiment": {"decoder": {"use": "mirror"}, "loss": [{"use": "mse"}, {"use": "l1"}], "train": TRAIN},
     }  # fmt: skip
     verdict = {
         "pair": ["gpt", "pixelsnail"],
@@ -94,6 +96,26 @@ def test_the_tokenizer_is_described() -> None:
         "2 files could not be read", "bad[1].png",
     ):  # fmt: skip
         assert part in text.replace("\n", " ")
+
+
+def test_what_else_decides_a_tokenizer_is_told() -> None:
+    """An opponent is part of its name; and whether its weights are an average is said, for it changes every number."""
+    parts = {"decoder": {"use": "mirror"}, "loss": [{"use": "mse"}], "train": TRAIN}
+    game = {"adversarial": {"discriminator": {"use": "patchgan"}}}
+    assert "vqvae + ema + mirror + patchgan, mse, on" in shown(results(ROWS, experiment=parts | game))
+    averaged = parts | {"train": {"tokenizer": {"ema": 0.999}}}
+    assert "weights: moving average (0.999)" in shown(results(ROWS, experiment=averaged))
+    assert "moving average" not in shown(results(ROWS))
+
+
+def test_sound_is_measured_in_the_ratio_of_signal_to_noise() -> None:
+    codebook = {"usage/codes": measured(0.5, "x"), "perplexity/codes": measured(7.0, "x")}
+    sound = results(ROWS, measurements={"snr": measured(12.5, "snr", (12.25, 12.75))} | codebook)["groups"]
+    text = shown({"groups": sound, "intervals": "95 %"})
+    assert "SNR 12.50 ±0.25 dB" in text
+    assert "PSNR" not in text
+    assert "SNR dB ↑" in shown({"groups": sound * 2, "intervals": "95 %"})
+    assert "PSNR/SNR dB ↑" in shown({"groups": results(ROWS)["groups"] + sound, "intervals": "95 %"})
 
 
 def test_several_tokenizers_are_shown_side_by_side() -> None:

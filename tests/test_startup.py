@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-LISTING = ["errors", "registry", "hookspecs", "discovery", "config", "experiment", "sealed", "seeding"]
+LISTING = ["errors", "registry", "hookspecs", "discovery", "config", "experiment", "recipes", "sealed", "seeding"]
 HEAVY = "{'torch', 'torchvision', 'lightning_fabric', 'scipy', 'torchmetrics', 'lpips'} & set(sys.modules)"
 
 

@@ -10,6 +10,7 @@ import click
 from dvgen import __version__
 from dvgen.cli.compare import compare
 from dvgen.cli.listing import data, plugins
+from dvgen.cli.recipes import recipes
 from dvgen.cli.run import evaluate, sample, train
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import DvgenError, PluginError
@@ -37,7 +38,7 @@ def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
     return found
 
 
-for command in (compare, train, evaluate, sample, plugins, data):
+for command in (compare, train, evaluate, sample, plugins, data, recipes):
     group.add_command(command)
 
 

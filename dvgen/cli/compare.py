@@ -1,6 +1,6 @@
 """`dvgen compare`: which parts are better, by how much, and how sure that is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from dvgen.cli.options import (
 )
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
-from dvgen.experiment import digest
+from dvgen.experiment import Experiment, digest
+from dvgen.registry import Registry
 
 
 @click.command(short_help="Train a grid of experiments and compare them.")
@@ -34,17 +35,15 @@ from dvgen.experiment import digest
 def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a grid of experiments and compare them: dvgen compare --prior pixelsnail,gpt
 
-    Every component option and both budgets take a comma list; the grid is their product. A tokenizer is trained once and
+    Recipes, components and both budgets take comma lists; the grid is their product. A tokenizer is trained once and
     shared by its rows. The same command goes on where an interrupted one stopped.
     """
     from dvgen.cli.work import print_results, session_for
-    from dvgen.compare import Comparison, compare_all, expand, open_all
+    from dvgen.compare import Comparison, compare_all, open_all
     from dvgen.training.folder import check_out, working
 
     plugins = load()
-    axes = {box: _listed(box, options[box]) for box in AXES if options[box] is not None}
-    base = experiment_table(plugins.registry, options | dict.fromkeys(axes))
-    experiments = expand(base, axes, put, lambda table: finished_experiment(plugins.registry, table, options["assignments"]))
+    experiments = grid(plugins.registry, options)
     folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
     check_out(folder, ours=["results.json", "rows", "tokenizers"])
     with session_for(plugins, options, experiments[0]) as session:
@@ -54,6 +53,24 @@ def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: 
         if session.fabric.is_global_zero:
             print_results(results, as_json)
             say(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
+
+
+def grid(registry: Registry, options: Mapping[str, Any]) -> list[Experiment]:
+    """Every experiment of a command line. Of several recipes each is a beginning of its own, to which all else applies."""
+    from dvgen.compare import expand
+
+    axes = {axis: _listed(axis, options[axis]) for axis in AXES if options[axis] is not None}
+    unlisted = {**options, **dict.fromkeys(axes)}
+
+    def put_any(table: dict[str, Any], axis: str, text: str) -> None:
+        if axis == "recipe":
+            table.clear()
+            table.update(experiment_table(registry, unlisted | {"recipe": text}))
+        else:
+            put(table, axis, text)
+
+    base = experiment_table(registry, unlisted)
+    return expand(base, axes, put_any, lambda table: finished_experiment(registry, table, options["assignments"]))
 
 
 def _listed(box: str, text: str) -> list[str]:

@@ -24,7 +24,7 @@ def plugins(load: Callable[[], Plugins], as_json: bool) -> None:
         return
     headings = ("KIND", "NAME", "PLUGIN", "DISTRIBUTION", "SUMMARY")
     table = [(s.component.kind, s.component.name, s.plugin, s.distribution, s.component.summary) for s in rows]
-    for line in _columns([headings, *table]):
+    for line in columns([headings, *table]):
         click.echo(line)
     for failure in registry.failures:
         click.echo(f"FAILED: plugin {failure.plugin!r} ({failure.distribution}): {failure.reason}")
@@ -67,6 +67,7 @@ def _show(row: dict[str, Any]) -> None:
         click.echo(f"  ... and {len(row['skipped']) - 10} more files")
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of equally many cells as lines of text, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]

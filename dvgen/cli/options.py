@@ -12,17 +12,22 @@ from dvgen.config import override, read_toml
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import PRECISIONS, Experiment, parse_data, table_of
+from dvgen.recipes import Recipe, read_recipe
 from dvgen.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _EXPERIMENT = (
-    click.option("--config", type=click.Path(path_type=Path), help="An experiment file (TOML); the options below override it."),
+    click.option(
+        "--recipe", metavar="NAME", help="An experiment that a plugin ships (dvgen recipes); the options below override it."
+    ),
+    click.option("--config", type=click.Path(path_type=Path), help="An experiment file (TOML) in its stead."),
     click.option("--data", metavar="NAME[:DIR]", help="Data set: shapes, mnist:DIR, cifar10:DIR, folder:DIR, ..."),
     click.option("--encoder", metavar="NAME"),
     click.option("--quantizer", metavar="NAME", help="One for all maps of the encoder, or coarse+fine."),
     click.option("--decoder", metavar="NAME"),
     click.option("--loss", metavar="NAME", help="One loss, or several joined by +."),
+    click.option("--discriminator", metavar="NAME", help="The opponent of an adversarial game, or none."),
     click.option("--prior", metavar="NAME", help="One prior for every level, or LEVEL=NAME+LEVEL=NAME."),
     click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Any field: --set prior.layers=8."),
     click.option("--seed", type=int),
@@ -39,9 +44,9 @@ _HARDWARE = (
     click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
 )
-BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "prior")
+BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "discriminator", "prior")
 BUDGETS = {"tokenizer_budget": "tokenizer", "budget": "prior"}
-AXES = (*BOXES, *BUDGETS)
+AXES = ("recipe", *BOXES, *BUDGETS)
 """The options that `dvgen compare` takes lists of."""
 
 json_option = click.option(
@@ -80,9 +85,8 @@ def device_option(command: F) -> F:
 
 def experiment_table(registry: Registry, options: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the experiment that a command line describes, `--set` not yet applied."""
-    path: Path | None = options["config"]
-    table = table_of(checked_experiment(registry, read_toml(path)) if path else Experiment())
-    for axis in AXES:
+    table = table_of(_beginning(registry, options["recipe"], options["config"]))
+    for axis in (*BOXES, *BUDGETS):
         if options[axis] is not None:
             put(table, axis, options[axis])
     for name in ("seed", "labels"):
@@ -91,6 +95,27 @@ def experiment_table(registry: Registry, options: Mapping[str, Any]) -> dict[str
     if options["precision"] is not None:
         table["train"]["precision"] = options["precision"]
     return table
+
+
+def _beginning(registry: Registry, recipe: str | None, path: Path | None) -> Experiment:
+    """The experiment of a recipe or of a file, or the default one."""
+    if recipe and path:
+        raise ConfigError(f"--recipe with --config {path}: both are whole experiments; give one of them")
+    if recipe:
+        return recipe_experiment(registry, read_recipe(registry, recipe))
+    if path is None:
+        return Experiment()
+    table = read_toml(path)
+    table.pop("recipe", None)  # the file of a recipe, copied and changed, is an experiment too
+    return checked_experiment(registry, table)
+
+
+def recipe_experiment(registry: Registry, recipe: Recipe) -> Experiment:
+    """The experiment of a recipe, checked; raises PluginError when it is at fault."""
+    try:
+        return checked_experiment(registry, recipe.table)
+    except ConfigError as error:
+        raise recipe.fault(error) from None
 
 
 def put(table: dict[str, Any], box: str, text: str) -> None:
@@ -109,6 +134,11 @@ def put(table: dict[str, Any], box: str, text: str) -> None:
         table[box] = chosen if table[box]["use"] != choice.use else table[box] | chosen
     elif box in ("encoder", "decoder"):
         table[box] = table[box] if table[box]["use"] == text else {"use": text}
+    elif box == "discriminator" and text == "none":
+        table["adversarial"] = None  # and not left out: `--set adversarial.weight=1` would begin a game again
+    elif box == "discriminator":
+        game = table["adversarial"] = table.get("adversarial") or {}
+        game[box] = game[box] if game.get(box, {}).get("use") == text else {"use": text}
     else:
         chosen_list = [_named(box, part) for part in text.split("+")]
         old = {(entry["use"], entry.get("level")): entry for entry in table[box]}

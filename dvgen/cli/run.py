@@ -26,11 +26,11 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
     from dvgen.training.folder import check_out, working
+    from dvgen.training.outline import parameters
     from dvgen.training.pipeline import (
         check_assembly,
         finish_run,
         open_data,
-        parameters,
         prepare,
         read_run,
         start_run,
@@ -60,9 +60,8 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
             "skipped": list(data.dataset.skipped),
         }
         if session.fabric.is_global_zero:
-            click.echo(
-                json.dumps(summary) if as_json else f"trained: {folder}\nnext:    dvgen sample {folder} -n 64 -o grid.png"
-            )
+            option = " -o grid.png" if data.dataset.rate is None else ""
+            click.echo(json.dumps(summary) if as_json else f"trained: {folder}\nnext:    dvgen sample {folder} -n 64{option}")
 
 
 @click.command(short_help="Measure a finished run on its test split.")
@@ -81,10 +80,10 @@ def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options
             print_results(results, as_json)
 
 
-@click.command(short_help="Draw samples from a finished run as a grid.")
+@click.command(short_help="Draw samples from a finished run.")
 @click.argument("folder", type=FOLDER)
 @click.option("-n", "number", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
-@click.option("-o", "out", type=FOLDER, help="A PNG file [default: FOLDER/samples/samples-sSEED.png].")
+@click.option("-o", "out", type=FOLDER, help="A PNG file; for sound, a folder [default: samples/samples-sSEED in FOLDER].")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--label", help="Class name or number, for a run trained with --labels [default: all classes in turn].")
 @click.option("--temperature", default=1.0, show_default=True)
@@ -95,7 +94,7 @@ def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options
 @json_option
 @pass_plugins
 def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
-    """Draw samples from a finished run and write them as a grid."""
+    """Draw samples from a finished run: images as a grid, sound as wav files and a picture of their spectrograms."""
     from dvgen.cli.work import sample_run, session_for
 
     with session_for(load(), options) as session:

@@ -16,7 +16,7 @@ from dvgen.cli.options import say
 from dvgen.config import structure
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError, DataError, Stopped
-from dvgen.evaluation.pictures import check_picture, save_grid
+from dvgen.evaluation.exhibits import place_for_samples, save_samples
 from dvgen.evaluation.sampling import Request, draw_samples
 from dvgen.experiment import Experiment
 from dvgen.interfaces.prior import Sampling
@@ -59,13 +59,12 @@ def print_results(results: Mapping[str, Any], as_json: bool) -> None:
 
 
 def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw samples from the run in `folder` and write a grid; returns what was done."""
+    """Draw samples from the run in `folder` and write them, a grid or a folder of sounds; returns what was done."""
     fields = {name: options[name] for name in ("temperature", "top_p", "guidance")}
     sampling = structure(fields | ({"top_k": options["top_k"]} if options["top_k"] else {}), Sampling)
-    out: Path = options["out"] or folder / "samples" / f"samples-s{options['seed']}.png"
-    check_picture(out)
     experiment, prepared, model = load_run(session, folder)
-    classes = prepared.data.dataset.classes
+    dataset, classes = prepared.data.dataset, prepared.data.dataset.classes
+    out = place_for_samples(options["out"], folder / "samples" / f"samples-s{options['seed']}", options["number"], dataset)
     if not experiment.labels and (options["label"] is not None or sampling.guidance != 1.0):
         raise ConfigError(f"{folder}: trained without labels, so --label and --guidance mean nothing; train with --labels")
     labels = _labels(classes, options["label"], options["number"]) if experiment.labels else None
@@ -77,9 +76,9 @@ def sample_run(session: Session, folder: Path, options: Mapping[str, Any]) -> di
     )
     if session.fabric.is_global_zero:
         try:
-            save_grid(out, samples.signals)
+            save_samples(out, samples.signals, dataset)
         except OSError as error:
-            raise DataError(f"{out}: cannot be written: {error.strerror}; choose another file with -o") from None
+            raise DataError(f"{out}: cannot be written: {error.strerror}; choose another place with -o") from None
     return {"schema": 1, "file": str(out), "samples": options["number"], "seconds": samples.seconds, "seed": options["seed"]}
 
 

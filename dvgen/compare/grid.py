@@ -24,9 +24,9 @@ def expand(base: Mapping[str, Any], axes: Mapping[str, Sequence[str]], put: Put,
     experiments, faults = [], []
     for combination in itertools.product(*axes.values()):
         table = copy.deepcopy(dict(base))
-        for box, value in zip(axes, combination, strict=True):
-            put(table, box, value)
         try:
+            for box, value in zip(axes, combination, strict=True):
+                put(table, box, value)
             experiments.append(finish(table))
         except ConfigError as error:
             faults += str(error).splitlines()

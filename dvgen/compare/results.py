@@ -93,7 +93,8 @@ def plain(measurements: Measurements) -> dict[str, Any]:
 
 def _entry(group: Group, rows: Rows) -> dict[str, Any]:
     labels = row_labels([experiment for experiment, _ in rows])
-    merged = [(label, merge(repeats), repeats) for label, (_, repeats) in zip(labels, rows, strict=True)]
+    levels = [level.name for level in group.subject.cache.levels]
+    merged = [(label, merge(repeats, levels), repeats) for label, (_, repeats) in zip(labels, rows, strict=True)]
     return {
         "tokenizer": _tokenizer(group),
         "rows": [
@@ -148,8 +149,11 @@ def _row(measurements: Measurements, repeats: Sequence[Repeat]) -> dict[str, Any
     }
 
 
-def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
-    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats."""
+def merge(repeats: Sequence[Repeat], levels: Sequence[str] = ()) -> dict[str, Measurement]:
+    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats.
+
+    levels: their names, in the order of the nats; those of which there is no likelihood of its own do not matter.
+    """
     if len(repeats) == 1:
         return dict(repeats[0].measurements)
     merged = {}
@@ -159,12 +163,20 @@ def merge(repeats: Sequence[Repeat]) -> dict[str, Measurement]:
             difference(first, repeat.measurements[name])  # raises when two repeats were measured differently
         mean, interval = mean_interval(values)
         merged[name] = Measurement(mean, interval, len(repeats), first.key)
-    nats = float(np.mean([repeat.nats.sum(axis=0).mean() for repeat in repeats]))
     for name in ("nll", "bits_code", "bits_image"):
-        first, scale = repeats[0].measurements[name], merged[name].value / nats
-        mean, interval = seeds_interval([repeat.nats.sum(axis=0) * scale for repeat in repeats])
-        merged[name] = Measurement(mean, interval, first.n, first.key)
+        merged[name] = _over_repeats(merged[name], repeats[0], name, [repeat.nats.sum(axis=0) for repeat in repeats])
+    for i, level in enumerate(levels):
+        for name in {f"nll/{level}", f"bits_image/{level}"} & merged.keys():
+            merged[name] = _over_repeats(merged[name], repeats[0], name, [repeat.nats[i] for repeat in repeats])
     return merged
+
+
+def _over_repeats(merged: Measurement, first: Repeat, name: str, nats: Sequence[NDArray[np.float64]]) -> Measurement:
+    """A likelihood with its interval over images and repeats, from the nats (n,) of each repeat, in the unit it has."""
+    total = float(np.mean(nats))
+    scale = merged.value / total if total else 0.0  # a codebook of one code costs nothing, in any unit
+    mean, interval = seeds_interval([values * scale for values in nats])
+    return Measurement(mean, interval, first.measurements[name].n, merged.key)
 
 
 def verdicts(rows: Sequence[tuple[str, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:

@@ -12,15 +12,16 @@ from attrs import evolve, frozen
 from dvgen.assembly import build
 from dvgen.compare.results import Group, Repeat, document
 from dvgen.config import canonical
-from dvgen.errors import ConfigError, IntegrityError
+from dvgen.errors import ConfigError, IntegrityError, ShapeError
 from dvgen.evaluation.assessment import PriorAssessment, Subject, assess_baselines, assess_prior, assess_tokenizer, code_entropy
-from dvgen.evaluation.pictures import pairs, save_grid
+from dvgen.evaluation.exhibits import place_for_samples, save_reconstructions, save_samples
 from dvgen.experiment import Choice, Experiment, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.sealed import seal, verify, write_json
 from dvgen.training.checkpoint import load_finished
 from dvgen.training.folder import TRAINING_LOCK, locked, read_json, write_status
+from dvgen.training.outline import parameters
 from dvgen.training.pipeline import (
     OpenData,
     Prepared,
@@ -28,7 +29,6 @@ from dvgen.training.pipeline import (
     finish_run,
     load_run,
     open_data,
-    parameters,
     prepare,
     start_run,
     tokenizer_folder,
@@ -37,9 +37,9 @@ from dvgen.training.prior import prior_config, prior_name, prior_seed
 from dvgen.training.session import Session
 from dvgen.training.tokenizer import tokenizer_config, tokenizer_name
 
+ASSESSED = 2
+"""Raised whenever an assessment holds other measurements than before, so that old ones are made again."""
 TOKENIZERS, ROWS, RESULTS, ASSESSMENT = "tokenizers", "rows", "results.json", "assessment"
-COLUMNS = 16
-"""Pairs side by side in the picture of reconstructions."""
 
 Say = Callable[[str], None]
 
@@ -67,7 +67,7 @@ def open_all(session: Session, experiments: Sequence[Experiment]) -> dict[str, O
             opened[name] = open_data(session, experiment)
         try:
             check_assembly(session, experiment, opened[name])
-            _features(session, experiment, opened[name].dataset)(torch.zeros(1, *opened[name].dataset.shape))
+            _check_features(session, experiment, opened[name].dataset)
         except ConfigError as error:
             faults += str(error).splitlines()
     if faults:
@@ -132,6 +132,15 @@ def _features(session: Session, experiment: Experiment, dataset: Dataset) -> Fea
     return features.eval()
 
 
+def _check_features(session: Session, experiment: Experiment, dataset: Dataset) -> None:
+    """Raise ConfigError when the extractor cannot take these signals, and DataError when its weights are not there."""
+    try:
+        _features(session, experiment, dataset)(torch.zeros(1, *dataset.shape))
+    except ShapeError as error:
+        known = ", ".join(session.registry.names("features"))
+        raise ConfigError(f"evaluate.features: {error}; choose those that take such signals, among {known}") from None
+
+
 def _subject(session: Session, experiment: Experiment, prepared: Prepared) -> Subject:
     dataset = prepared.data.dataset
     features = _features(session, experiment, dataset)
@@ -144,9 +153,9 @@ def _subject(session: Session, experiment: Experiment, prepared: Prepared) -> Su
 
 def _assessed_group(session: Session, experiment: Experiment, subject: Subject, folder: Path) -> Group:
     assessment = assess_tokenizer(subject)
-    picture = folder / "samples" / "reconstructions.png"
     if session.fabric.is_global_zero:
-        save_grid(picture, pairs(assessment.originals, assessment.reconstructed, COLUMNS), COLUMNS)
+        place = folder / "samples" / "reconstructions"
+        save_reconstructions(place, assessment.originals, assessment.reconstructed, subject.dataset)
     finished = load_finished(folder, digest(tokenizer_config(experiment)))
     return Group(
         experiment=experiment,
@@ -175,6 +184,7 @@ def _protocol(experiment: Experiment, group: Group) -> dict[str, Any]:
     table = table_of(experiment)
     features = group.subject.features
     return {
+        "version": ASSESSED,
         "prior": prior_config(experiment, group.subject.cache.identity.hash),
         "evaluate": table["evaluate"],
         "features": [features.label, features.weights_hash],
@@ -198,7 +208,9 @@ def _assess(session: Session, experiment: Experiment, group: Group, model: Any, 
     )
 
     if session.fabric.is_global_zero:
-        save_grid(folder / "samples" / "samples.png", result.samples.signals[: experiment.evaluate.grid])
+        shown = result.samples.signals[: experiment.evaluate.grid]
+        place = place_for_samples(None, folder / "samples" / "samples", len(shown), group.subject.dataset)
+        save_samples(place, shown, group.subject.dataset)
         _keep(repeat, result, folder, _protocol(experiment, group))
     return repeat
 

@@ -16,12 +16,13 @@ from dvgen.data.splits import SPLITS
 from dvgen.data.token_cache import TokenCache
 from dvgen.evaluation.baselines import LeftUp, Unigram
 from dvgen.evaluation.codebook import CodebookUse
+from dvgen.evaluation.fidelity import fidelity_of
 from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_key
-from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.kernel_distance import kernel_distance, kernel_key
+from dvgen.evaluation.measurement import Measurement
 from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
-from dvgen.evaluation.reconstruction import psnr, psnr_key
 from dvgen.evaluation.sampling import Request, Samples, draw_samples
-from dvgen.evaluation.statistics import mean_interval
+from dvgen.evaluation.sounds import sampling_rate
 from dvgen.experiment import Evaluation
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.data import Dataset
@@ -82,24 +83,24 @@ class PriorAssessment(NamedTuple):
 
 @torch.no_grad()
 def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
-    """PSNR, the Frechet distance of reconstructions, and the use of every level's codebook, over the whole test split."""
+    """PSNR (SNR of sound), distances of reconstructions, the use of every codebook; over the whole test split."""
     limit = subject.settings.samples
     grid = subject.settings.grid
+    fidelity = fidelity_of(subject.dataset)
     decibels: list[Tensor] = []
     seen = 0
     kept: list[tuple[Tensor, Tensor]] = []
     for signals in subject.signals():
         moved = signals.to(subject.device)
         reconstructed = subject.tokenizer.decode(subject.tokenizer.encode(moved)).clamp(-1, 1)
-        decibels.append(psnr(reconstructed, moved).cpu())
+        decibels.append(fidelity.decibels(reconstructed, moved).cpu())
         if seen < max(limit, grid):
             kept.append((signals, reconstructed.cpu()))
         seen += len(signals)
     originals, decoded = (torch.cat(side) for side in zip(*kept, strict=True))
-    mean, interval = mean_interval(torch.cat(decibels).numpy())
-    found = {"psnr": Measurement(mean, interval, seen, psnr_key(data_hash(subject.dataset), SPLIT))}
+    found = fidelity.mean(decibels, data_hash(subject.dataset), SPLIT)
     reference, features = (_features(subject, side[:limit]) for side in (originals, decoded))
-    found |= _distance(subject, reference, features, {"source": "reconstructions"}, "reconstruction_fd")
+    found |= _distances(subject, reference, features, {"source": "reconstructions"}, "reconstruction_")
     for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):
         use = CodebookUse.of(level, code).measurements(subject.cache.identity.hash, SPLIT)
         found |= {f"usage/{level.name}": use[0], f"perplexity/{level.name}": use[1]}
@@ -108,7 +109,7 @@ def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
 
 @torch.no_grad()
 def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, labels: bool, seed: int) -> PriorAssessment:
-    """Exact held-out likelihood, its excess over the exact entropy where that is known, and the distance of samples.
+    """Exact held-out likelihood, its excess over the exact entropy where that is known, and the distances of samples.
 
     reference: features of the test signals. Raises IntegrityError when the likelihood is better than can be.
     """
@@ -121,10 +122,14 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     known = {split: cache.labels(split) if labels else None for split in SPLITS}
     splits = SPLITS if subject.dataset.exhaustive else (SPLIT,)
     nats = {split: per_image_nats(log_probs, cache.codes(split), known[split], batch) for split in splits}
+    exact = zip(model.levels, model.exact_levels, strict=True)
     protocol = LikelihoodProtocol(
-        codes=cache.identity.hash, split=SPLIT, conditioning="labels" if labels else "none", exact=model.exact
+        codes=cache.identity.hash,
+        split=SPLIT,
+        conditioning="labels" if labels else "none",
+        bounds=frozenset(level.name for level, is_exact in exact if not is_exact),
     )
-    found = named_likelihoods(subject, nats[SPLIT], protocol)
+    found = likelihoods(nats[SPLIT], cache.levels, protocol)
     if subject.dataset.exhaustive:
         found["excess"] = _excess(subject, nats, protocol)
     request = Request(
@@ -136,7 +141,7 @@ def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, label
     )
     samples = draw_samples(model, subject.tokenizer, request, subject.pause)
     table = _features(subject, samples.signals)
-    found |= _distance(subject, reference, table, _sampler(labels), "fd")
+    found |= _distances(subject, reference, table, _sampler(labels))
     return PriorAssessment(found, nats[SPLIT], samples)
 
 
@@ -151,7 +156,7 @@ def assess_baselines(subject: Subject) -> dict[str, dict[str, Measurement]]:
                 subject.cache.levels, subject.cache.codes("train"), subject.cache.codes(SPLIT), strict=True
             )
         ]
-        found[name] = named_likelihoods(subject, np.stack(rows), protocol)
+        found[name] = likelihoods(np.stack(rows), subject.cache.levels, protocol)
     return found
 
 
@@ -162,12 +167,6 @@ def code_entropy(subject: Subject, *, labels: bool) -> float | None:
     cache = subject.cache
     codes = tuple(torch.cat(level) for level in zip(*(cache.codes(split) for split in SPLITS), strict=True))
     return code_map_entropy(codes, torch.cat([cache.labels(split) for split in SPLITS]) if labels else None)
-
-
-def named_likelihoods(subject: Subject, nats: Floats, protocol: LikelihoodProtocol) -> dict[str, Measurement]:
-    """`likelihoods` by name: nll (nats/code), bits_code, bits_image, and nll/<level> when there are several."""
-    names = ["nll", "bits_code", "bits_image", *(f"nll/{level.name}" for level in subject.cache.levels)]
-    return dict(zip(names, likelihoods(nats, subject.cache.levels, protocol), strict=False))
 
 
 def _excess(subject: Subject, nats: Mapping[str, Floats], protocol: LikelihoodProtocol) -> Measurement:
@@ -197,10 +196,18 @@ def _features(subject: Subject, signals: Tensor) -> Tensor:
     return feature_table(subject.features, signals.split(subject.settings.batch))
 
 
-def _distance(subject: Subject, reference: Tensor, table: Tensor, sampler: dict[str, str], name: str) -> dict[str, Measurement]:
-    """The Frechet distance by name; nothing when there are too few images for it to mean anything."""
+def _distances(
+    subject: Subject, reference: Tensor, table: Tensor, sampler: dict[str, str], prefix: str = ""
+) -> dict[str, Measurement]:
+    """fd (Frechet) and kd (kernel) by name; nothing when there are too few images for the first to mean anything."""
     sizes = (len(reference), len(table))
     if min(sizes) <= subject.features.dim:
         return {}
-    key: Key = frechet_key(subject.features, f"{data_hash(subject.dataset)[:16]}/{SPLIT}", sizes, sampler)
-    return {name: Measurement(frechet_distance(reference, table), None, sizes[1], key)}
+    bits = 8 if sampling_rate(subject.dataset) is None else 16
+    measured_on = f"{data_hash(subject.dataset)[:16]}/{SPLIT}"
+    frechet = frechet_key(subject.features, measured_on, sizes, sampler, bits=bits)
+    kernel = kernel_key(subject.features, measured_on, sizes, sampler, bits=bits)
+    return {
+        f"{prefix}fd": Measurement(frechet_distance(reference, table), None, sizes[1], frechet),
+        f"{prefix}kd": Measurement(kernel_distance(reference, table), None, sizes[1], kernel),
+    }

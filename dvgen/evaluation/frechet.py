@@ -12,16 +12,19 @@ from torch import Tensor, nn
 from dvgen.errors import ConfigError, NonFiniteError, ShapeError
 from dvgen.evaluation.measurement import Key
 from dvgen.evaluation.reconstruction import from_uint8, to_uint8
+from dvgen.evaluation.sounds import from_int16, to_int16
 from dvgen.interfaces.features import Features
 
 
 @torch.no_grad()
 def feature_table(features: Features, batches: Iterable[Tensor]) -> Tensor:
-    """The features of batches of signals (b, channels, *size), rounded to 8 bits first: (n, dim) float64 on the CPU.
+    """The features of batches of signals (b, channels, *size): (n, dim) float64 on the CPU.
+
+    Signals are rounded as files hold them: images to 8 bits, sound (b, channels, t) to 16.
 
     Raises ConfigError when there are no batches and NonFiniteError for features that are not finite.
     """
-    rows = [features(from_uint8(to_uint8(signals))).double().cpu() for signals in batches]
+    rows = [features(_rounded(signals)).double().cpu() for signals in batches]
     if not rows:
         raise ConfigError("no images to measure; give at least one batch")
     table = torch.cat(rows)
@@ -67,22 +70,30 @@ def frechet_label(features: Features) -> str:
     return "FID" if features.official else f"FD[{features.label}]"
 
 
-def frechet_key(features: Features, reference: str, sizes: tuple[int, int], sampler: Mapping[str, str]) -> Key:
+def frechet_key(
+    features: Features, reference: str, sizes: tuple[int, int], sampler: Mapping[str, str], *, bits: int = 8
+) -> Key:
     """The key of a Frechet distance.
 
     reference: identity (a hash) of the reference images. sizes: images of the reference and of the measured set; the
-    distance is biased by both. sampler: how the measured set was drawn, such as {"temperature": "1.0"}.
+    distance is biased by both. sampler: how the measured set was drawn, such as {"temperature": "1.0"}. bits: what signals
+    were rounded to, 8 for images and 16 for sound.
     """
     protocol = {
         "features": features.label,
         "weights": features.weights_hash,
-        "rounding": "8 bits, nearest",
+        "rounding": f"{bits} bits, nearest",
         "estimator": "torchmetrics, float64",
         "reference": reference,
         "n reference": str(sizes[0]),
         "n measured": str(sizes[1]),
     }
     return Key(frechet_label(features), "", protocol | {f"sampler {name}": value for name, value in sampler.items()})
+
+
+def _rounded(signals: Tensor) -> Tensor:
+    """Float32 again, so that features see what a file would give back."""
+    return from_int16(to_int16(signals)) if signals.ndim == 3 else from_uint8(to_uint8(signals))
 
 
 class _Passed(nn.Module):

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 LogProbs = Callable[[Codes, Tensor | None], tuple[Tensor, ...]]
 """Codes and their labels (b,) to log-probabilities in nats, (b, *grid) a level, as `Prior.forward` gives them."""
 
+ALL = "all"
+"""What stands for the name of a level in the protocol of a likelihood of all levels together."""
 ROUNDING = 1e-4
 """Relative error allowed to a float32 likelihood: a term is wrong by about 1e-6, a few hundred of them add to less than
 1e-5 of their sum, and ten times that leaves room for low-precision matrix products. A leak shows as tens of percent."""
@@ -95,35 +97,40 @@ class LikelihoodProtocol:
     """Under what a likelihood was measured.
 
     codes: identity (a hash) of tokenizer, data and transform. split: such as "test". conditioning: "none", "labels", ...
-    exact: False for a prior that gives only a lower bound of the log-probability, never ranked with exact ones.
+    bounds: names of the levels whose prior gives only a lower bound of the log-probability, never ranked with exact ones;
+    one such level makes a bound of all levels together.
     """
 
     codes: str
     split: str
     conditioning: str = "none"
-    exact: bool = True
+    bounds: frozenset[str] = frozenset()
 
-    def key(self, unit: str, level: str = "all", metric: str | None = None) -> Key:
+    def key(self, unit: str, level: str = ALL, metric: str | None = None) -> Key:
         """The key of a value in `unit` ("nats/code", ...) of one level, or of all; `metric` defaults to the unit."""
-        likelihood = "exact" if self.exact else "bound"
+        bound = bool(self.bounds) if level == ALL else level in self.bounds
         protocol = {"codes": self.codes, "split": self.split, "conditioning": self.conditioning, "level": level}
-        return Key(metric or unit, unit, protocol | {"likelihood": likelihood})
+        return Key(metric or unit, unit, protocol | {"likelihood": "bound" if bound else "exact"})
 
 
-def likelihoods(nats: Floats, levels: Sequence[Level], protocol: LikelihoodProtocol) -> tuple[Measurement, ...]:
-    """All levels together in nats/code, bits/code and bits/image, then each of several levels in nats/code.
+def likelihoods(nats: Floats, levels: Sequence[Level], protocol: LikelihoodProtocol) -> dict[str, Measurement]:
+    """By name, of all levels together: nll (nats/code), bits_code and bits_image.
 
+    Of several levels also, for each: nll/<level> (nats/code) and bits_image/<level>, whose sum over levels is bits_image.
     nats: (levels, n) of `per_image_nats`; intervals are over images. Every position counts as a code, masked ones too.
     """
     length = sum(level.length for level in levels)
     image = nats.sum(axis=0)
     bits = image / math.log(2)
-    whole = [("nats/code", image / length), ("bits/code", bits / length), ("bits/image", bits)]
-    found = [_measured(values, protocol.key(unit)) for unit, values in whole]
-    if len(levels) > 1:
-        rows = zip(levels, nats, strict=True)
-        found += [_measured(row / level.length, protocol.key("nats/code", level.name)) for level, row in rows]
-    return tuple(found)
+    found = {
+        "nll": _measured(image / length, protocol.key("nats/code")),
+        "bits_code": _measured(bits / length, protocol.key("bits/code")),
+        "bits_image": _measured(bits, protocol.key("bits/image")),
+    }
+    for level, row in zip(levels, nats, strict=True) if len(levels) > 1 else ():
+        found[f"nll/{level.name}"] = _measured(row / level.length, protocol.key("nats/code", level.name))
+        found[f"bits_image/{level.name}"] = _measured(row / math.log(2), protocol.key("bits/image", level.name))
+    return found
 
 
 def _measured(values: Floats, key: Key) -> Measurement:

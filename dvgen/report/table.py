@@ -1,5 +1,6 @@
 """Results as text, for a terminal or a pipe."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,10 @@ Results = Mapping[str, Any]
 WIDTH = 118
 """Columns of text that is not shown on a terminal; a table that needs more takes more."""
 WIDEST = 1000
+LEVELS = 3
+"""Levels side by side in one table; what has more of them, such as residual quantization, has several tables."""
+FIDELITY = {"psnr": "PSNR", "snr": "SNR"}
+"""How close reconstructions come to their signals, in dB: of images, and of sound."""
 
 
 def show_results(results: Results, console: Console) -> None:
@@ -30,7 +35,7 @@ def _show_group(group: Results, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
     table = _table("prior", "params", "NLL nats/code ↓", "bits/image ↓", "excess, all images ↓", f"{_distance_name(group)} ↓",
                    "train s", "samples/s")  # fmt: skip
-    for row in sorted(group["rows"], key=lambda row: (not _exact(row), row["measurements"]["nll"]["value"])):
+    for row in _ranked(group):
         table.add_row(*_row(row))
     table.add_section()
     for baseline in group["baselines"]:
@@ -41,20 +46,48 @@ def _show_group(group: Results, console: Console) -> None:
         fd = _value(tokenizer["measurements"]["reconstruction_fd"], 4)
         table.add_row("reconstructions", "-", "", "", "", fd)
     _print_whole(table, console)
+    if len(tokenizer["levels"]) > 1:
+        _show_levels(group, console)
     for line in [*map(_verdict, group["verdicts"]), *_warnings(group)]:
         console.print(line, markup=False, highlight=False)
     console.print()
 
 
+def _show_levels(group: Results, console: Console) -> None:
+    """The likelihood of every level by itself, then of all together; intervals where there is room for them."""
+    names = _levels(group["tokenizer"])
+    rows = [(row["prior"].replace("+", "+\n"), row["measurements"]) for row in _ranked(group)]
+    baselines = [(baseline["name"], baseline["measurements"]) for baseline in group["baselines"]]
+    for first in range(0, len(names), LEVELS):
+        own = [f"/{name}" for name in names[first : first + LEVELS]]
+        own += [""] if first + LEVELS >= len(names) else []
+        heads = [(f"{level.removeprefix('/') or 'all levels'}\nnats/code", "\nbits/image") for level in own]
+        table = _table("\nby level", *itertools.chain(*heads))
+        table.collapse_padding = True
+        for part in (rows, baselines):
+            for name, found in part:
+                table.add_row(Text(name), *(cell for level in own for cell in _level(found, level, len(names))))
+            table.add_section()
+        _print_whole(table, console)
+
+
+def _level(found: Results, level: str, levels: int) -> tuple[str, str]:
+    """NLL in nats/code and in bits/image of one level ("/<name>") or of all (""), whose interval is in the table above."""
+    nll, bits = found[f"nll{level}"], found[f"bits_image{level}"]
+    bound = "" if _exact(nll) else "<= "
+    return bound + _value(nll, 4, interval=bool(level) and levels == 2), bound + _value(bits, 1, interval=False)
+
+
 def _show_tokenizers(tokenizers: list[Results], console: Console) -> None:
-    table = _table("tokenizer", "PSNR dB ↑", "usage ↑", "perplexity ↑", "reconstruction FD ↓", "train s")
+    measures = "/".join(dict.fromkeys(_fidelity(tokenizer)[0] for tokenizer in tokenizers))
+    table = _table("tokenizer", f"{measures} dB ↑", "usage ↑", "perplexity ↑", "reconstruction FD ↓", "train s")
     for tokenizer in tokenizers:
         found = tokenizer["measurements"]
         usage = " / ".join(f"{found[f'usage/{level}']['value']:.1%}" for level in _levels(tokenizer))
         perplexity = " / ".join(f"{found[f'perplexity/{level}']['value']:.1f}" for level in _levels(tokenizer))
         distance = _value(found["reconstruction_fd"], 4) if "reconstruction_fd" in found else "-"
         seconds = f"{tokenizer['train_seconds']:.0f}"
-        table.add_row(Text(_name(tokenizer)), _value(found["psnr"], 2), usage, perplexity, distance, seconds)
+        table.add_row(Text(_name(tokenizer)), _fidelity(tokenizer)[1], usage, perplexity, distance, seconds)
     _print_whole(table, console)
 
 
@@ -85,16 +118,32 @@ def _warnings(group: Results) -> list[str]:
     return found
 
 
-def _exact(row: Results) -> bool:
-    """Whether a row's likelihood is exact, not a bound."""
-    return bool(row["measurements"]["nll"]["key"]["protocol"].get("likelihood") == "exact")
+def _exact(likelihood: Results) -> bool:
+    """Whether a likelihood is exact, not a bound."""
+    return bool(likelihood["key"]["protocol"].get("likelihood") == "exact")
+
+
+def _ranked(group: Results) -> list[Results]:
+    """The rows, best first; bounds, which rank with nothing, after all that is exact."""
+    found = [(row["measurements"]["nll"], row) for row in group["rows"]]
+    return [row for _, row in sorted(found, key=lambda pair: (not _exact(pair[0]), pair[0]["value"]))]
+
+
+def _fidelity(tokenizer: Results) -> tuple[str, str]:
+    """The name of the measure of reconstructions that a tokenizer has, and its value in dB."""
+    found = tokenizer["measurements"]
+    (name,) = FIDELITY.keys() & found.keys()
+    return FIDELITY[name], _value(found[name], 2)
 
 
 def _name(tokenizer: Results) -> str:
     """Every box that decides a tokenizer."""
     losses = "+".join(choice["use"] for choice in tokenizer["experiment"]["loss"])
     where = f"{tokenizer['data']}:{tokenizer['location']}" if tokenizer["location"] else tokenizer["data"]
-    return f"{tokenizer['encoder']} + {tokenizer['name']} + {tokenizer['experiment']['decoder']['use']}, {losses}, on {where}"
+    parts = [tokenizer["encoder"], tokenizer["name"], tokenizer["experiment"]["decoder"]["use"]]
+    game = tokenizer["experiment"].get("adversarial")  # absent where there is none
+    parts += [game["discriminator"]["use"]] if game else []
+    return f"{' + '.join(parts)}, {losses}, on {where}"
 
 
 def _levels(tokenizer: Results) -> list[str]:
@@ -103,12 +152,13 @@ def _levels(tokenizer: Results) -> list[str]:
 
 def _heading(tokenizer: Results) -> list[str]:
     found = tokenizer["measurements"]
+    decay = tokenizer["experiment"]["train"]["tokenizer"]["ema"]
     images = ", ".join(f"{split} {n}" for split, n in tokenizer["images"].items())
     lines = [
-        _name(tokenizer),
+        _name(tokenizer) + (f"; weights: moving average ({decay:g})" if decay else ""),
         f"  {images}; codes {tokenizer['codes'][:8]}; conditioning: {tokenizer['conditioning']}",
         f"  {_count(tokenizer['parameters'])} parameters, {tokenizer['steps']} steps in {tokenizer['train_seconds']:.0f} s, "
-        f"PSNR {_value(found['psnr'], 2)} dB",
+        f"{' '.join(_fidelity(tokenizer))} dB",
     ]
     for level in tokenizer["levels"]:
         usage, perplexity = found[f"usage/{level['name']}"]["value"], found[f"perplexity/{level['name']}"]["value"]
@@ -127,7 +177,7 @@ def _heading(tokenizer: Results) -> list[str]:
 
 def _row(row: Results) -> list[str]:
     found = row["measurements"]
-    bound = "" if _exact(row) else "<= "
+    bound = "" if _exact(found["nll"]) else "<= "
     return [
         row["prior"],
         _count(row["parameters"]),

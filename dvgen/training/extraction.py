@@ -1,5 +1,6 @@
 """Between the stages: every signal's codes, extracted once, in a cache that carries the tokenizer's fingerprint."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,11 +11,8 @@ from dvgen.data.token_cache import TokenBatch, TokenCache, TokenIdentity, write_
 from dvgen.errors import IntegrityError
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import MANIFEST
-from dvgen.tokenizer import Tokenizer, fingerprint
+from dvgen.tokenizer import VALUES_AT_ONCE, Tokenizer, fingerprint
 from dvgen.training.session import Session
-
-BATCH = 256
-"""Signals encoded at a time; fixed, because the last bits of a matrix product may depend on it."""
 
 
 def extract(
@@ -43,8 +41,9 @@ def extract(
 
 
 def _encoded(session: Session, tokenizer: Tokenizer, dataset: Dataset, indices: Tensor) -> Iterator[TokenBatch]:
-    batches = signal_batches(dataset, indices, BATCH)
-    for (signals, labels), part in zip(batches, indices.split(BATCH), strict=True):
+    # the same number on every machine, because the last bits of a matrix product may depend on it
+    batch = max(1, VALUES_AT_ONCE // math.prod(dataset.shape))
+    for (signals, labels), part in zip(signal_batches(dataset, indices, batch), indices.split(batch), strict=True):
         session.stop.check("extracting codes; `dvgen train --resume` or the same `dvgen compare` goes on")
         codes = tokenizer.encode(signals.to(session.fabric.device))
         yield TokenBatch(tuple(code.cpu() for code in codes), labels, part)

@@ -139,8 +139,3 @@ def load_run(session: Session, folder: Path) -> tuple[Experiment, Prepared, Code
         raise IntegrityError(f"{place / CODES}: the codes are missing; go on with `dvgen train --resume {folder}`")
     cache = extract(session, tokenizer, tokenizer_config(experiment), data.dataset, data.splits, place / CODES)
     return experiment, Prepared(data, tokenizer, cache), load_prior(session, experiment, cache, folder)
-
-
-def parameters(module: torch.nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
