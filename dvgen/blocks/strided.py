@@ -49,6 +49,15 @@ def divided(size: tuple[int, ...], factor: int, *, axes: int = 2) -> tuple[int, 
     return tuple(side // factor for side in size)
 
 
+def single_width(dims: tuple[int, ...], part: str, name: str) -> int:
+    """The width of the one map of a flat encoder or decoder (`part`), `name`. Raises ConfigError when there are several."""
+    if len(dims) != 1:
+        raise ConfigError(
+            f"{part}: {name} makes one map and takes one quantizer, not {len(dims)}; choose a hierarchical {part}"
+        )
+    return dims[0]
+
+
 def contracting(channels: int, config: Convolutions, factor: int, *, axes: int = 2) -> list[nn.Module]:
     """Layers (b, channels, *size) to (b, config.channels, *size / factor): strided 4-wide convolutions, a 3-wide one, a stack.
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvgen.blocks.strided import halvings, power_of_two
-from dvgen.errors import ConfigError
 
 
 def _multiple_of_four(instance: object, attribute: Any, value: int) -> None:
@@ -80,10 +79,3 @@ def groups(incoming: int, widths: list[int], blocks: int, sizes: tuple[int, ...]
         ends = [incoming] + [width] * (blocks - 1)
         yield nn.Sequential(*(Bottleneck(end, width, sizes, gain) for end in ends))
         incoming = width
-
-
-def single_width(dims: tuple[int, ...], part: str) -> int:
-    """The width of the one map. Raises ConfigError when there are several."""
-    if len(dims) != 1:
-        raise ConfigError(f"{part}: dalle makes one map and takes one quantizer, not {len(dims)}; choose a hierarchical {part}")
-    return dims[0]

@@ -4,8 +4,9 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
+from dvgen.blocks.strided import single_width
 from dvgen.interfaces.autoencoder import Decoder
-from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups, single_width
+from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups
 from dvgen_dalle.pixels import from_open_interval, halves
 
 
@@ -24,7 +25,7 @@ class DALLEDecoder(Decoder):
     def __init__(self, config: GroupConvolutions, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
         widths = config.widths[::-1]
-        self.groups = nn.ModuleList(groups(single_width(dims, "decoder"), widths, config.blocks, (1, 3, 3, 3)))
+        self.groups = nn.ModuleList(groups(single_width(dims, "decoder", "dalle"), widths, config.blocks, (1, 3, 3, 3)))
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
         self.relu = nn.ReLU()
         self.last = convolution(widths[-1], 2 * channels, 1)

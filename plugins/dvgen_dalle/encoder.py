@@ -4,9 +4,9 @@ from typing import final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import divided
+from dvgen.blocks.strided import divided, single_width
 from dvgen.interfaces.autoencoder import Encoder
-from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups, single_width
+from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups
 from dvgen_dalle.pixels import to_open_interval
 
 
@@ -26,7 +26,7 @@ class DALLEEncoder(Encoder):
         self.first = convolution(channels, config.channels, 7)
         self.groups = nn.ModuleList(groups(config.channels, config.widths, config.blocks, (3, 3, 3, 1)))
         self.pool = nn.MaxPool2d(kernel_size=2)
-        self.last = nn.Sequential(nn.ReLU(), convolution(config.widths[-1], single_width(dims, "encoder"), 1))
+        self.last = nn.Sequential(nn.ReLU(), convolution(config.widths[-1], single_width(dims, "encoder", "dalle"), 1))
 
     @classmethod
     def tiny(cls) -> GroupConvolutions:

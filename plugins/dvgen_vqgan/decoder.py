@@ -4,8 +4,9 @@ from typing import Any, cast, final
 
 from torch import Tensor, nn
 
+from dvgen.blocks.strided import single_width
 from dvgen.interfaces.autoencoder import Decoder
-from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, middle, single_width
+from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, middle
 from dvgen_vqgan.resnet import Upsample, decayed_kernels, group_norm
 
 
@@ -21,7 +22,7 @@ class VQGANDecoder(Decoder):
 
     def __init__(self, config: Pyramid, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(single_width(dims, "decoder"), config.z_channels, kernel_size=1)
+        self.projection = nn.Conv2d(single_width(dims, "decoder", "vqgan"), config.z_channels, kernel_size=1)
         width = config.widths[-1]
         layers: list[nn.Module] = [nn.Conv2d(config.z_channels, width, kernel_size=3, padding=1)]
         layers += middle(width, config.dropout)

@@ -4,8 +4,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from dvgen.blocks.strided import single_width
 from dvgen.interfaces.autoencoder import Encoder
-from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, divided, middle, single_width
+from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, divided, middle
 from dvgen_vqgan.resnet import Downsample, decayed_kernels, swish_convolution
 
 
@@ -32,7 +33,7 @@ class VQGANEncoder(Encoder):
             width = outgoing
         layers += [*middle(width, config.dropout), swish_convolution(width, config.z_channels)]
         self.layers = nn.Sequential(*layers)
-        self.projection = nn.Conv2d(config.z_channels, single_width(dims, "encoder"), kernel_size=1)
+        self.projection = nn.Conv2d(config.z_channels, single_width(dims, "encoder", "vqgan"), kernel_size=1)
 
     @classmethod
     def tiny(cls) -> Pyramid:

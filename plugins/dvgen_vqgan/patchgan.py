@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dvgen.errors import ShapeError
 from dvgen.interfaces.discriminator import Discriminator
+from dvgen_vqgan.resnet import decayed_kernels
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
@@ -71,11 +72,7 @@ class PatchGAN(Discriminator):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on the convolutions' weights alone."""
-        parameters = list(self.parameters())
-        return [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-        ]
+        return decayed_kernels(self)
 
     def forward(self, signals: Tensor) -> Tensor:
         if signals.ndim != 4 or signals.shape[1] != self.channels:

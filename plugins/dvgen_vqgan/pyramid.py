@@ -73,13 +73,6 @@ def middle(width: int, dropout: float) -> list[nn.Module]:
     return [ResNetBlock(width, width, dropout), Attention(width), ResNetBlock(width, width, dropout)]
 
 
-def single_width(dims: tuple[int, ...], part: str) -> int:
-    """The width of the one map. Raises ConfigError when there are several."""
-    if len(dims) != 1:
-        raise ConfigError(f"{part}: vqgan makes one map and takes one quantizer, not {len(dims)}; choose a hierarchical {part}")
-    return dims[0]
-
-
 def divided(size: tuple[int, ...], config: Pyramid) -> tuple[int, ...]:
     """`size` / factor. Raises ConfigError, naming encoder.multipliers, unless size is (h, w), both multiples of the factor."""
     factor = config.factor

@@ -4,9 +4,9 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import Convolutions, expanding
+from dvgen.blocks.strided import Convolutions, expanding, single_width
 from dvgen.interfaces.autoencoder import Decoder
-from dvgen_vqvae.convolutions import TINY, single_width
+from dvgen_vqvae.convolutions import TINY
 
 
 @final
@@ -21,7 +21,7 @@ class VQVAEDecoder(Decoder):
 
     def __init__(self, config: Convolutions, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        *layers, last = expanding(single_width(dims, "decoder"), channels, config, config.downsample)
+        *layers, last = expanding(single_width(dims, "decoder", "vqvae"), channels, config, config.downsample)
         self.layers = nn.Sequential(*layers)
         self.last = last
 

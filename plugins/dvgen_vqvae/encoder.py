@@ -4,9 +4,9 @@ from typing import final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import Convolutions, contracting, divided
+from dvgen.blocks.strided import Convolutions, contracting, divided, single_width
 from dvgen.interfaces.autoencoder import Encoder
-from dvgen_vqvae.convolutions import TINY, single_width
+from dvgen_vqvae.convolutions import TINY
 
 
 @final
@@ -23,7 +23,7 @@ class VQVAEEncoder(Encoder):
         super().__init__()
         self.config = config
         layers = contracting(channels, config, config.downsample)
-        layers.append(nn.Conv2d(config.channels, single_width(dims, "encoder"), kernel_size=1))
+        layers.append(nn.Conv2d(config.channels, single_width(dims, "encoder", "vqvae"), kernel_size=1))
         self.layers = nn.Sequential(*layers)
 
     @classmethod

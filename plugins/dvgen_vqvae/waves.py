@@ -5,9 +5,8 @@ from typing import cast, final
 from attrs import field, frozen
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import Convolutions, contracting, divided, expanding, power_of_two
+from dvgen.blocks.strided import Convolutions, contracting, divided, expanding, power_of_two, single_width
 from dvgen.interfaces.autoencoder import Decoder, Encoder
-from dvgen_vqvae.convolutions import single_width
 
 
 @frozen(kw_only=True)
@@ -34,7 +33,7 @@ class WaveEncoder(Encoder):
         super().__init__()
         self.config = config
         layers = contracting(channels, config, config.downsample, axes=1)
-        layers.append(nn.Conv1d(config.channels, single_width(dims, "encoder"), kernel_size=1))
+        layers.append(nn.Conv1d(config.channels, single_width(dims, "encoder", "vqvae-1d"), kernel_size=1))
         self.layers = nn.Sequential(*layers)
 
     @classmethod
@@ -67,7 +66,7 @@ class WaveDecoder(Decoder):
 
     def __init__(self, config: WaveConvolutions, *, channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        *layers, last = expanding(single_width(dims, "decoder"), channels, config, config.downsample, axes=1)
+        *layers, last = expanding(single_width(dims, "decoder", "vqvae-1d"), channels, config, config.downsample, axes=1)
         self.layers = nn.Sequential(*layers)
         self.last = last
 
