@@ -329,7 +329,7 @@ def doctor_of(**means: float) -> list[str]:
     ("means", "words"),
     [
         ({"discriminator_accuracy": 0.995}, "far ahead of the generator"),
-        ({"logits_real": 0.001, "logits_fake": 0.0}, "cannot tell real from reconstructed"),
+        ({"discriminator_accuracy": 0.5}, "hardly tells real from reconstructed"),
         ({"adversarial_weight": 5e3}, "adaptive weight is 5e+03"),
         ({"reconstruction": 1.5}, "reconstruction has become worse since the game began"),
     ],

@@ -23,8 +23,8 @@ improve."""
 WORSE = 1.3
 """How many times its value before the game the reconstruction loss may grow: some of it is given up for sharpness."""
 
-BLIND = 0.02
-"""Mean logits of real and fake closer than this, relative to their size or to 1, are the same."""
+BLIND = 0.55
+"""An accuracy of the discriminator, in patches, down to which it does little better than guess."""
 
 _EASE = "a lower adversarial.weight or adversarial.lr, or a longer adversarial.ramp"
 
@@ -67,11 +67,14 @@ class GameDoctor:
 
     def _findings(self, step: int, means: Mapping[str, float]) -> list[Finding]:
         found = []
+        playing = step >= self.start + GRACE
         if "discriminator_accuracy" in means and step >= self.begin + GRACE:
-            found += [_sure(means["discriminator_accuracy"]), _blind(means["logits_real"], means["logits_fake"])]
+            found.append(_blind(means["discriminator_accuracy"]))
+            if playing:  # before, nobody works against it, and it ought to be ahead
+                found.append(_sure(means["discriminator_accuracy"]))
         if "adversarial_weight" in means:
             found.append(_weight(means["adversarial_weight"]))
-            if self.before is not None and step >= self.start + GRACE:
+            if self.before is not None and playing:
                 found.append(_worse(self.before, means["reconstruction"]))
         return found
 
@@ -87,15 +90,14 @@ def _sure(accuracy: float) -> Finding:
     )
 
 
-def _blind(real: float, fake: float) -> Finding:
-    apart = abs(real - fake) / max(1.0, abs(real), abs(fake))
+def _blind(accuracy: float) -> Finding:
     return Finding(
         kind="blind",
         where="adversarial game",
-        severity=BLIND / max(apart, BLIND / 10),
-        sees=f"the discriminator cannot tell real from reconstructed (mean logits {real:.3f} and {fake:.3f})",
-        change="a higher adversarial.lr, an earlier adversarial.begin, or a larger discriminator",
-        over=f"the discriminator tells real from reconstructed again (mean logits {real:.3f} and {fake:.3f})",
+        severity=(1 - accuracy) / (1 - BLIND),
+        sees=f"the discriminator hardly tells real from reconstructed ({accuracy:.1%} of patches): the generator has outrun it",
+        change="a higher adversarial.lr, a lower adversarial.weight, a longer adversarial.ramp, or an earlier adversarial.begin",
+        over=f"the discriminator tells real from reconstructed again (accuracy {accuracy:.1%})",
     )
 
 
