@@ -21,6 +21,7 @@ from dvgen.assembly import check_components
 from dvgen.cli import INTERRUPTED, group
 from dvgen.cli.compare import grid
 from dvgen.cli.options import one
+from dvgen.contracts import components
 from dvgen.contracts.quantizer import LAWS
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import ConfigError
@@ -234,6 +235,13 @@ def test_every_command_in_running_text_has_its_name_and_options():
                 *group.commands,
             }
             assert set(words) <= known, f"{page.name}: {text}"
+
+
+def test_every_law_of_the_other_contracts_is_told():
+    told = [tuple(row[:2]) for row in rows(section(INTERFACES, "The contracts of the other kinds"))]
+    laws = {(law.name, law.rule) for own in components.LAWS.values() for law in own}
+    assert laws <= set(told)
+    assert f"{len({name for name, _ in laws})} properties in {len(laws)} laws" in INTERFACES
 
 
 def test_every_law_of_the_contract_of_quantizers_is_told():

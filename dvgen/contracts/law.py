@@ -1,6 +1,7 @@
 """What a property of a contract is, and how it is told that one does not hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ class Broken(Exception):
 
 @frozen
 class Law:
-    """One property: its name (P1..P41), the rule in words, when it applies, and the function that checks it.
+    """One property: its name (such as P1), the rule in words, when it applies, and the function that checks it.
 
     `check` takes what the contract is about and an example, and raises Broken (or lets an exception of the component pass).
+    applies: of a quantizer, and of the `ModelSubject` of a component of another kind.
     slow: it compiles, or starts processes. once: it makes its own inputs, so that one example is enough.
     """
 
@@ -38,6 +40,25 @@ def law(
 ) -> Callable[[Callable[[Any, Any], None]], Law]:
     """Make a Law of a check function."""
     return lambda check: Law(name, rule, check, applies, slow, once)
+
+
+def laws_in(*modules: ModuleType) -> tuple[Law, ...]:
+    """All laws that these modules define, in order."""
+    return tuple(law for module in modules for law in vars(module).values() if isinstance(law, Law))
+
+
+def broken_laws(subject: Any, examples: Iterable[Any], laws: Iterable[Law]) -> dict[str, str]:
+    """What does not hold, by name of law and check ("P12 straight_through"): the first failure, as one line. No hypothesis."""
+    found: dict[str, str] = {}
+    tried = tuple(examples)
+    for law in laws:
+        for example in tried[:1] if law.once else tried:
+            try:
+                law.check(subject, example)
+            except Exception as error:
+                found[f"{law.name} {law.check.__name__}"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                break
+    return found
 
 
 def require(condition: object, text: str) -> None:

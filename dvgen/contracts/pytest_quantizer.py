@@ -1,20 +1,14 @@
 """The contract of a quantizer as tests: one decorator, and hypothesis draws the examples. Needs pytest and hypothesis."""
 
-import re
 from collections.abc import Callable
-from typing import Any, TypeVar
 
-import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dvgen.contracts.law import Law
+from dvgen.contracts.pytest_laws import TestClass, as_tests
 from dvgen.contracts.quantizer import laws_of
 from dvgen.contracts.quantizer_subject import JUNK, Example, Subject
 from dvgen.interfaces.quantizer import Quantizer
-
-TestClass = TypeVar("TestClass", bound=type)
 
 EXAMPLES = st.builds(
     Example,
@@ -41,29 +35,5 @@ def quantizer_contract(make: Callable[[], Quantizer], *, examples: int = 10) -> 
     examples: how many situations hypothesis draws for each law. Laws that compile or start processes carry the mark `slow`.
     """
 
-    def decorate(cls: TestClass) -> TestClass:
-        subject = Subject(make)
-        for law in laws_of(subject):
-            setattr(cls, _name(law), _test(law, subject, examples))
-        return cls
-
-    return decorate
-
-
-def _name(law: Law) -> str:
-    kind = "more_than_declared_" if law.name.endswith("-") else ""
-    return f"test_{law.name.rstrip('-').lower()}_{kind}{re.sub(r'[^a-z0-9]+', '_', law.check.__name__)}"
-
-
-def _test(law: Law, subject: Subject, examples: int) -> Any:
-    def once(self: object) -> None:
-        law.check(subject, Example())
-
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(example=EXAMPLES)
-    def drawn(self: object, example: Example) -> None:
-        law.check(subject, example)
-
-    test: Any = once if law.once else drawn
-    test.__doc__ = f"{law.name}: {law.rule}."
-    return pytest.mark.slow(test) if law.slow else test
+    subject = Subject(make)
+    return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples)

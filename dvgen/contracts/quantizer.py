@@ -4,8 +4,6 @@ What applies follows from what the quantizer declares (`Quantizer.traits`, `dete
 ends in "-" checks that it is no more than it declares. Nothing can be switched off.
 """
 
-from collections.abc import Iterable
-
 from dvgen.contracts import (
     quantizer_compiled,
     quantizer_composition,
@@ -24,10 +22,12 @@ from dvgen.contracts import (
     quantizer_updates,
     quantizer_values,
 )
-from dvgen.contracts.law import Law
-from dvgen.contracts.quantizer_subject import Example, Subject
+from dvgen.contracts.law import Law, broken_laws, laws_in
+from dvgen.contracts.quantizer_subject import Subject
 
-_FILES = (
+__all__ = ["LAWS", "broken_laws", "laws_of"]
+
+LAWS: tuple[Law, ...] = laws_in(
     quantizer_values,
     quantizer_nearest,
     quantizer_gradients,
@@ -46,24 +46,8 @@ _FILES = (
     quantizer_ranks,
 )
 
-LAWS: tuple[Law, ...] = tuple(law for module in _FILES for law in vars(module).values() if isinstance(law, Law))
-
 
 def laws_of(subject: Subject) -> tuple[Law, ...]:
     """The laws that apply to this quantizer."""
     quantizer = subject.fresh()
     return tuple(law for law in LAWS if law.applies(quantizer))
-
-
-def broken_laws(subject: Subject, examples: Iterable[Example], laws: Iterable[Law]) -> dict[str, str]:
-    """What does not hold, by name of law and check ("P12 straight_through"): the first failure, as one line. No hypothesis."""
-    found: dict[str, str] = {}
-    tried = tuple(examples)
-    for law in laws:
-        for example in tried[:1] if law.once else tried:
-            try:
-                law.check(subject, example)
-            except Exception as error:
-                found[f"{law.name} {law.check.__name__}"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                break
-    return found

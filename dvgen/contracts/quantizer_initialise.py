@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.module_state import state_of
 from dvgen.contracts.quantizer_subject import (
     ENUMERABLE,
     SAMPLES,
@@ -19,7 +20,6 @@ from dvgen.contracts.quantizer_subject import (
     as_rows,
     outputs,
     run,
-    state_of,
 )
 from dvgen.interfaces.quantizer import Quantizer
 

@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from dvgen.contracts.law import law, require_close, require_equal
+from dvgen.contracts.module_state import state_of
 from dvgen.contracts.quantizer_rounding import MARGIN, TIMES, require_same_outputs, rounding, same_grids, shaken, wide_features
 from dvgen.contracts.quantizer_subject import (
     JUNK,
@@ -18,7 +19,6 @@ from dvgen.contracts.quantizer_subject import (
     objective,
     outputs,
     run,
-    state_of,
     twin_of,
 )
 from dvgen.interfaces.quantizer import Quantized, Quantizer

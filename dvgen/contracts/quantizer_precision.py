@@ -8,8 +8,8 @@ from attrs import evolve
 from torch import nn
 
 from dvgen.contracts.law import law, require, require_equal
-from dvgen.contracts.quantizer_state import require_state
-from dvgen.contracts.quantizer_subject import SAMPLES, Example, Subject, outputs, run, state_of
+from dvgen.contracts.module_state import require_state, state_of
+from dvgen.contracts.quantizer_subject import SAMPLES, Example, Subject, outputs, run
 
 
 @law("P28", "in a model cast to half precision the state stays float32, and codes and updates are those of float32")

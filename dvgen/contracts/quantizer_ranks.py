@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, distributed
 
 from dvgen.contracts.law import law, require, require_close, require_equal
-from dvgen.contracts.quantizer_state import require_state
-from dvgen.contracts.quantizer_subject import Example, Subject, run, state_of, twin_of
+from dvgen.contracts.module_state import require_state, state_of
+from dvgen.contracts.quantizer_subject import Example, Subject, run, twin_of
 from dvgen.contracts.quantizer_updates import updates
 from dvgen.interfaces.quantizer import Quantizer
 

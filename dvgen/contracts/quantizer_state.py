@@ -3,7 +3,6 @@
 Shapes: b batch, d width, *grid positions, n features, k codes.
 """
 
-import io
 import pickle
 from typing import Any
 
@@ -12,6 +11,7 @@ from attrs import evolve
 from torch import Tensor, nn
 
 from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.module_state import plain_values, require_state, state_of, through_file
 from dvgen.contracts.quantizer_subject import (
     SAMPLES,
     Example,
@@ -21,7 +21,6 @@ from dvgen.contracts.quantizer_subject import (
     objective,
     outputs,
     run,
-    state_of,
     twin_of,
 )
 from dvgen.errors import DvgenError
@@ -36,7 +35,7 @@ LATER = 7
 def pure(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
     z, mask = example.covered(example.features(quantizer.dim)).requires_grad_(), example.valid()
-    before, hidden, noise = state_of(quantizer), _plain_values(quantizer), torch.get_rng_state()
+    before, hidden, noise = state_of(quantizer), plain_values(quantizer), torch.get_rng_state()
     codes = quantizer.encode(z, mask)
     quantizer.decode(codes)
     require_equal(torch.get_rng_state(), noise, "random state after encode and decode")
@@ -46,17 +45,17 @@ def pure(subject: Subject, example: Example) -> None:
     if out.vectors.requires_grad:
         objective(out).backward()
     require_state(quantizer, before, "after forward, encode and decode")
-    require(_plain_values(quantizer) == hidden, "attributes that are no tensors differ after forward, encode and decode")
+    require(plain_values(quantizer) == hidden, "attributes that are no tensors differ after forward, encode and decode")
 
 
 @law("P20", "an update from nothing moves nothing")
 def update_from_nothing(subject: Subject, example: Example) -> None:
     quantizer = subject.prepared(example)
-    before, hidden = state_of(quantizer), _plain_values(quantizer)
+    before, hidden = state_of(quantizer), plain_values(quantizer)
     pending = run(quantizer, example.features(quantizer.dim)).pending
     quantizer.update({name: torch.zeros_like(value) for name, value in pending.items()})
     require_state(quantizer, before, "after an update from nothing")
-    require(_plain_values(quantizer) == hidden, "attributes that are no tensors differ after an update from nothing")
+    require(plain_values(quantizer) == hidden, "attributes that are no tensors differ after an update from nothing")
 
 
 @law("P21", "state_dict, deepcopy and pickle carry all state: the next training step of a copy is the same, bit for bit")
@@ -67,7 +66,7 @@ def round_trips(subject: Subject, example: Example) -> None:
     require(all(isinstance(value, Tensor) for value in saved.values()), "state_dict holds something that is not a tensor")
     copies = {
         "state_dict": _restored(subject, example, saved),
-        "torch.save of state_dict": _restored(subject, example, _through_file(saved)),
+        "torch.save of state_dict": _restored(subject, example, through_file(saved)),
         "deepcopy": twin_of(quantizer),
         "pickle": pickle.loads(pickle.dumps(quantizer)),  # noqa: S301 - made on the line itself
     }
@@ -153,44 +152,16 @@ class _Decoder(nn.Module):
         return self.quantizer.decode(codes)
 
 
-def require_state(quantizer: Quantizer, expected: dict[str, Tensor], when: str) -> None:
-    """Raise Broken unless parameters and buffers are these, bit for bit."""
-    found = state_of(quantizer)
-    require(found.keys() == expected.keys(), f"names of parameters and buffers {when}: {sorted(found)}")
-    for name, value in found.items():
-        require_equal(value, expected[name], f"{name} {when}")
-
-
 def _require_same_state(quantizer: Quantizer, copies: dict[str, Quantizer]) -> None:
     for way, copy in copies.items():
         require_state(copy, state_of(quantizer), f"after {way}")
         require(way.endswith("state_dict") or copy.training == quantizer.training, f"{way} changed the mode")
 
 
-def _plain_values(quantizer: Quantizer) -> dict[str, Any]:
-    """Attributes that are neither parameters nor buffers but may be state: numbers, texts, tensors (as bytes)."""
-    found: dict[str, Any] = {}
-    for prefix, module in quantizer.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor):
-                found[f"{prefix}.{name}"] = value.tolist()
-            elif isinstance(value, (int, float, str, bytes)) or value is None:
-                found[f"{prefix}.{name}"] = value
-    return found
-
-
 def _restored(subject: Subject, example: Example, saved: dict[str, Any]) -> Quantizer:
     fresh = subject.fresh(example.seed + 1).train(example.train)
     fresh.load_state_dict(saved, strict=True)
     return fresh
-
-
-def _through_file(saved: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(saved, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def _step(quantizer: Quantizer, example: Example) -> dict[str, Tensor]:

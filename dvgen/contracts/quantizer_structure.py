@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from dvgen.contracts.law import law, require, require_close, require_equal
+from dvgen.contracts.module_state import state_of
 from dvgen.contracts.quantizer_rounding import (
     require_same_outputs,
     rounding,
@@ -27,7 +28,6 @@ from dvgen.contracts.quantizer_subject import (
     objective,
     outputs,
     run,
-    state_of,
 )
 from dvgen.interfaces.quantizer import MAX_COUNTED, Quantized, Quantizer
 

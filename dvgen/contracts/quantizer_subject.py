@@ -117,12 +117,6 @@ def run(quantizer: Quantizer, z: Tensor, mask: Tensor | None = None, seed: int =
     return quantizer(z, mask)
 
 
-def state_of(quantizer: Quantizer) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers, those that are not saved included."""
-    named = dict(quantizer.named_parameters()) | dict(quantizer.named_buffers())
-    return {name: value.detach().clone() for name, value in named.items()}
-
-
 def twin_of(quantizer: Quantizer) -> Quantizer:
     """An independent copy."""
     return copy.deepcopy(quantizer)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dvgen.contracts.law import law, require, require_close, require_equal
+from dvgen.contracts.module_state import require_state, state_of
 from dvgen.contracts.quantizer_initialise import code_vectors, enumerable
-from dvgen.contracts.quantizer_state import require_state
 from dvgen.contracts.quantizer_subject import (
     SAMPLES,
     Example,
@@ -19,7 +19,6 @@ from dvgen.contracts.quantizer_subject import (
     objective,
     outputs,
     run,
-    state_of,
     twin_of,
 )
 from dvgen.interfaces.quantizer import Quantizer

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.module_state import state_of
 from dvgen.contracts.quantizer_subject import (
     ENUMERABLE,
     Example,
@@ -17,7 +18,6 @@ from dvgen.contracts.quantizer_subject import (
     objective,
     outputs,
     run,
-    state_of,
 )
 from dvgen.errors import DvgenError, NonFiniteError
 from dvgen.interfaces.codes import MASKED

@@ -95,8 +95,8 @@ def _blind(accuracy: float) -> Finding:
         kind="blind",
         where="adversarial game",
         severity=(1 - accuracy) / (1 - BLIND),
-        sees=f"the discriminator hardly tells real from reconstructed ({accuracy:.1%} of patches): the generator has outrun it",
-        change="a higher adversarial.lr, a lower adversarial.weight, a longer adversarial.ramp, or an earlier adversarial.begin",
+        sees=f"the discriminator hardly tells real from reconstructed ({accuracy:.1%} of patches): the generator is ahead",
+        change="a higher adversarial.lr, a lower adversarial.weight, a longer adversarial.ramp, an earlier adversarial.begin",
         over=f"the discriminator tells real from reconstructed again (accuracy {accuracy:.1%})",
     )
 

@@ -66,9 +66,11 @@ def bound_conditionals(length: int, masks: int, choice: str) -> Conditionals:
 
 def _all_sets(length: int) -> Conditionals:
     """Position i is drawn when exactly the set M (it is in M) is left with probability 1 / (k * C(length, k)), k = |M|."""
-    hidden = (torch.arange(1, 2**length).unsqueeze(1) >> torch.arange(length)) % 2 == 1
+    device = torch.device("cpu")  # its numbers are read here, also of a model that is built on the meta device
+    sets, places = torch.arange(1, 2**length, device=device), torch.arange(length, device=device)
+    hidden = (sets.unsqueeze(1) >> places) % 2 == 1
     chances = [1 / (count * math.comb(length, count)) for count in hidden.sum(dim=1).tolist()]
-    return Conditionals(hidden, hidden * torch.tensor(chances, dtype=torch.float64).unsqueeze(1))
+    return Conditionals(hidden, hidden * torch.tensor(chances, dtype=torch.float64, device=device).unsqueeze(1))
 
 
 def _random_orders(length: int, masks: int, noise: Generator) -> Conditionals:

@@ -135,7 +135,7 @@ class PixelCNN(AutoregressivePrior):
         x = F.pad(embedded, (0, 0, 1, -1))
         for layer, gate in zip(self.horizontal, gates, strict=True):
             x = layer(x, gate)
-        return self.head(x).reshape(*codes.shape, -1)
+        return self.head(x).reshape(*codes.shape, self.level.num_codes)
 
     def start(self, context: Context) -> Decoding:
         check_context(context, self.context, context.batch)

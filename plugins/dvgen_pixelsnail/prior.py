@@ -104,7 +104,7 @@ class PixelSNAIL(AutoregressivePrior):
         x = self.first(embedded)
         for block, gate_biases in zip(self.blocks, self._by_block(context), strict=True):
             x = block(x, embedded, gate_biases)
-        return self.head(F.elu(x)).reshape(*codes.shape, -1)
+        return self.head(F.elu(x)).reshape(*codes.shape, self.level.num_codes)
 
     def start(self, context: Context) -> Decoding:
         check_context(context, self.context, context.batch)
