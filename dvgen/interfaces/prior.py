@@ -70,10 +70,10 @@ class Prior(Model, ABC):
         """
 
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
-        """What training minimises, a scalar: minus the mean of `forward` over all codes that are not masked."""
+        """What training minimises, a scalar: minus the mean of `forward` over all codes that are not masked, 0 if all are."""
         terms = self(codes, context)
-        count = sum((code != MASKED).sum() for code in codes)
-        return -sum(term.sum() for term in terms) / count  # type: ignore[return-value]
+        count = torch.stack([(code != MASKED).sum() for code in codes]).sum()
+        return -sum(term.sum() for term in terms) / count.clamp(min=1)  # type: ignore[return-value]
 
 
 class AutoregressivePrior(Prior, ABC):
@@ -193,8 +193,9 @@ def _truncate(probabilities: Tensor, sampling: Sampling) -> Tensor:
 
 def check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:
     """Raise ShapeError unless there is one generator a sample, and `given`, if any, holds codes of these levels for each."""
-    if len(generators) != context.batch:
-        raise ShapeError(f"sampling needs one generator a sample: expected {context.batch}, got {len(generators)}")
+    if len(generators) != context.batch or not generators:
+        expected = context.batch or "at least one"
+        raise ShapeError(f"sampling needs one generator a sample: expected {expected}, got {len(generators)}")
     if given is None:
         return
     check_codes(given, levels)
