@@ -92,6 +92,6 @@ def choose_priors(choices: Sequence[PriorChoice], levels: Sequence[Level]) -> li
         return [choices[0]] * len(levels)
     by_level = {choice.level: choice for choice in choices}
     if sorted(map(str, by_level)) != sorted(names) or len(by_level) != len(choices):
-        given = ", ".join(str(choice.level) for choice in choices)
+        given = ", ".join("no level" if choice.level is None else choice.level for choice in choices)
         raise ConfigError(f"prior: expected one prior for each of the levels {', '.join(names)}; got priors for {given}")
     return [by_level[name] for name in names]

@@ -213,6 +213,11 @@ def choices_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:
                 yield path, Choice(use=entry["use"], fields=_split(entry, _choice_type(path))["fields"])
 
 
+def decisive(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a training section without `ema` where none is kept: runs from before it existed keep their digest."""
+    return {name: value for name, value in training.items() if name != "ema" or value}
+
+
 def digest(value: object) -> str:
     """SHA-256 (hex) of the canonical text of a config."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

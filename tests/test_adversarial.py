@@ -15,15 +15,18 @@ from torch import Tensor, nn
 from toy_components import NoiseDataset
 from toy_runs import TRAINING, experiment, same, saved, session, watched
 
+from dvgen.discovery import discover
 from dvgen.errors import NonFiniteError, Stopped
 from dvgen.experiment import Adversarial, Training
 from dvgen.interfaces.discriminator import Discriminator
 from dvgen.interfaces.loss import AdversarialLoss
 from dvgen.training.adversarial import DELTA, LARGEST, Game, Move, adaptive_weight
-from dvgen.training.checkpoint import load_newest
+from dvgen.training.checkpoint import Checkpoint, load_newest
 from dvgen.training.game_doctor import GRACE, GameDoctor
+from dvgen.training.interrupt import StopRequest
 from dvgen.training.loop import Loop, Plan, StepResult
 from dvgen.training.player import WeightAverage
+from dvgen.training.session import Hardware, open_session
 from dvgen.training.tokenizer import Objective, TokenizerStage, make_objective, new_tokenizer
 
 
@@ -169,7 +172,7 @@ def first_gradients(folder: Path, monkeypatch: pytest.MonkeyPatch, *, leak: bool
         monkeypatch.setattr(Fabric, "backward", lambda _, loss: loss.backward(retain_graph=True))
     seen: list[Tensor] = []
 
-    def look(_: Any, finite: Tensor) -> None:
+    def look(_: Any, numbers: Any) -> None:
         seen.extend(p.grad.clone() for player in loop.players for p in player.module.parameters() if p.grad is not None)
 
     monkeypatch.setattr(Loop, "_check_finite", look)
@@ -257,7 +260,7 @@ class PoisonedRival(Spy):
 def test_a_step_that_is_not_finite_for_the_discriminator_moves_nobody(tmp_path: Path) -> None:
     loop = made(tmp_path / "run")
     loop.stage = PoisonedRival(loop.stage, step=2)
-    with pytest.raises(NonFiniteError, match="nothing of this step was applied"):
+    with pytest.raises(NonFiniteError, match=r"rival gradient norm nan, rival loss nan; nothing of this step was applied"):
         loop.run()
     newest = load_newest(tmp_path / "run")
     assert newest is not None
@@ -311,18 +314,22 @@ def test_averaged_weights_are_the_debiased_average_of_all_steps_and_are_what_is_
         assert torch.equal(raw.double(), weights[-1][name])
 
 
+EVEN = {"discriminator_accuracy": 0.7, "adversarial_weight": 1.0, "reconstruction": 1.1}
+
+
+def seen_by(doctor: GameDoctor, step: int, *, finished: bool = False, **means: float) -> list[str]:
+    """What the doctor tells at a step of these means."""
+    doctor.observe({name: torch.tensor(value) for name, value in means.items()})
+    return doctor.report(step, lambda x: x, finished=finished)
+
+
 def doctor_of(**means: float) -> list[str]:
-    """What the doctor tells of these means, seen three times after everybody's grace."""
-    doctor = GameDoctor(0, 10)
-    told: list[str] = []
-    doctor.observe({"reconstruction": torch.tensor(1.0)})
-    doctor.report(10, lambda x: x, finished=False)
-    even = {"discriminator_accuracy": 0.7, "logits_real": 0.5, "logits_fake": -0.5}
-    even |= {"adversarial_weight": 1.0, "reconstruction": 1.1}
+    """What the doctor tells of these means, seen three times after its grace, and at the end, when nothing new was seen."""
+    doctor = GameDoctor(10)
+    told = seen_by(doctor, 10, reconstruction=1.0)
     for i in range(3):
-        doctor.observe({name: torch.tensor(value) for name, value in (even | means).items()})
-        told += doctor.report(11 + 2 * GRACE + i, lambda x: x, finished=False)
-    return told
+        told += seen_by(doctor, 10 + GRACE + i, **(EVEN | means))
+    return [*told, *doctor.report(10 + GRACE + 2, lambda x: x, finished=True)]
 
 
 @pytest.mark.parametrize(
@@ -331,29 +338,74 @@ def doctor_of(**means: float) -> list[str]:
         ({"discriminator_accuracy": 0.995}, "far ahead of the generator"),
         ({"discriminator_accuracy": 0.5}, "hardly tells real from reconstructed"),
         ({"adversarial_weight": 5e3}, "adaptive weight is 5e+03"),
-        ({"reconstruction": 1.5}, "reconstruction has become worse since the game began"),
+        ({"reconstruction": 1.5}, "reconstruction has become worse: its loss was 1, and is 1.5"),
     ],
 )
-def test_a_game_that_is_lost_is_told_once_with_advice(means: dict[str, float], words: str) -> None:
+def test_a_game_that_is_lost_is_told_once_and_at_the_end_with_advice(means: dict[str, float], words: str) -> None:
     told = doctor_of(**means)
-    assert len(told) == 1
-    assert words in told[0]
-    assert "adversarial." in told[0], "it says which setting to change"
+    assert len(told) == 2
+    assert all(words in line and "adversarial." in line for line in told), "it says which setting to change"
 
 
 def test_an_even_game_is_not_remarked_on() -> None:
     assert doctor_of() == []
 
 
-def test_the_worst_is_forgotten_when_it_is_over() -> None:
-    doctor = GameDoctor(0, 0)
-    told = []
-    for i, accuracy in enumerate([0.999] * 3 + [0.7] * 3):
-        doctor.observe({"discriminator_accuracy": torch.tensor(accuracy), "logits_real": torch.tensor(1.0),
-                        "logits_fake": torch.tensor(-1.0)})  # fmt: skip
-        told += doctor.report(GRACE + i, lambda x: x, finished=False)
+def test_what_is_over_is_said_to_be() -> None:
+    doctor = GameDoctor(0)
+    told = [line for i, a in enumerate([0.999] * 3 + [0.7] * 3)
+            for line in seen_by(doctor, GRACE + i, **(EVEN | {"discriminator_accuracy": a}))]  # fmt: skip
     assert len(told) == 2
     assert "no longer far ahead" in told[1]
+
+
+@pytest.mark.parametrize("first", [0, 100])
+def test_reconstruction_is_compared_with_its_best_also_after_a_resume_and_without_a_time_before_the_game(first: int) -> None:
+    doctor = GameDoctor(0)
+    losses = [3.0, 1.0, 1.0, 1.0, 1.6, 1.7]
+    told = [
+        line for i, loss in enumerate(losses) for line in seen_by(doctor, first + 50 + i, **(EVEN | {"reconstruction": loss}))
+    ]
+    assert len(told) == 1
+    assert "its loss was 1, and is 1.7" in told[0]
+
+
+@pytest.mark.parametrize(("step", "lines"), [(9, 1), (10, 1), (11, 0)])
+def test_a_game_that_never_began_is_told(step: int, lines: int) -> None:
+    told = seen_by(GameDoctor(10), step, finished=True, reconstruction=1.0)
+    assert len(told) == lines
+    assert all("never began" in line and "adversarial.start" in line for line in told)
+
+
+def test_a_game_is_played_in_bfloat16(tmp_path: Path) -> None:
+    """The adaptive weight takes gradients by itself, which Fabric forbids where a precision has a backward of its own."""
+    opened = open_session(discover(), StopRequest(), Hardware(accelerator="cpu", precision="bf16-mixed"))
+    loop = made(tmp_path / "run", opened)
+    loop.run()
+    loop.stage.objective.game.autocast = opened.fabric.autocast
+    full = made(tmp_path / "full")
+    full.run()
+    one, other = (dict(run.stage.module.named_parameters()) for run in (loop, full))
+    assert any(not torch.equal(one[name], other[name]) for name in one), "the precision must matter"
+    assert all(torch.allclose(one[name], other[name], atol=0.1) for name in one)
+
+
+def test_averaged_weights_of_tied_parameters_are_used() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+            self.b.weight = self.a.weight
+
+    module = Tied()
+    average = WeightAverage.of(module, 0.5)
+    for number, value in enumerate((1.0, 4.0), start=1):
+        nn.init.constant_(module.a.weight, value)
+        average.follow(module, number)
+    raw = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(Checkpoint(2, 0.0, True, "", raw, {}, {"average": average.weights}).evaluated)
+    assert module.a.weight is module.b.weight
+    assert torch.allclose(module.a.weight, torch.tensor((0.5 * 1 + 4) * 0.5 / 0.75))
 
 
 def test_a_killed_game_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_a_value_listed_twice_is_refused_and_faults_are_reported_together() -> N
 
     with pytest.raises(ConfigError) as told:
         expand({}, {"a": ["x", "y"]}, put_flat, refuse)
-    assert str(told.value).splitlines() == ["no x", "always", "no y"]
+    assert str(told.value).splitlines() == ["no x (with --a x)", "always", "no y (with --a y)"]
 
 
 def test_the_base_of_a_grid_is_not_changed() -> None:

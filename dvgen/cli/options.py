@@ -99,9 +99,9 @@ def experiment_table(registry: Registry, options: Mapping[str, Any]) -> dict[str
 
 def _beginning(registry: Registry, recipe: str | None, path: Path | None) -> Experiment:
     """The experiment of a recipe or of a file, or the default one."""
-    if recipe and path:
+    if recipe is not None and path:
         raise ConfigError(f"--recipe with --config {path}: both are whole experiments; give one of them")
-    if recipe:
+    if recipe is not None:
         return recipe_experiment(registry, read_recipe(registry, recipe))
     if path is None:
         return Experiment()
@@ -135,7 +135,7 @@ def put(table: dict[str, Any], box: str, text: str) -> None:
     elif box in ("encoder", "decoder"):
         table[box] = table[box] if table[box]["use"] == text else {"use": text}
     elif box == "discriminator" and text == "none":
-        table["adversarial"] = None  # and not left out: `--set adversarial.weight=1` would begin a game again
+        table["adversarial"] = None  # and not left out: it is known that there is none
     elif box == "discriminator":
         game = table["adversarial"] = table.get("adversarial") or {}
         game[box] = game[box] if game.get(box, {}).get("use") == text else {"use": text}
@@ -156,8 +156,26 @@ def finished_experiment(registry: Registry, table: dict[str, Any], assignments: 
     """Apply `--set`, check every name and field before any work is done, and write every default out."""
     whole = copy.deepcopy(table)
     for assignment in assignments:
-        override(whole, assignment)
+        if not _without_game(whole, assignment):
+            override(whole, assignment)
     return resolved(registry, checked_experiment(registry, whole))
+
+
+def _without_game(table: Mapping[str, Any], assignment: str) -> bool:
+    """Whether it sets a field of the game where --discriminator none has taken the game away: there it means nothing.
+
+    Raises ConfigError where nobody spoke of a game: a misplaced field must not begin one.
+    """
+    path = assignment.partition("=")[0].strip()
+    if not path.startswith("adversarial.") or table.get("adversarial") is not None:
+        return False
+    if "adversarial" in table:
+        return True
+    raise ConfigError(_no_game(assignment))
+
+
+def _no_game(assignment: str) -> str:
+    return f"--set {assignment!r}: there is no adversarial game here; --discriminator NAME begins one"
 
 
 def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
@@ -165,4 +183,8 @@ def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
     for box in AXES:
         if options[box] and "," in options[box] and box != "data":
             raise ConfigError(f"--{box.replace('_', '-')} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
-    return finished_experiment(plugins.registry, experiment_table(plugins.registry, options), options["assignments"])
+    table = experiment_table(plugins.registry, options)
+    for assignment in options["assignments"]:
+        if _without_game(table, assignment):
+            raise ConfigError(_no_game(assignment))
+    return finished_experiment(plugins.registry, table, options["assignments"])

@@ -25,6 +25,7 @@ FOLDER = click.Path(path_type=Path)
 def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
+    from dvgen.compare import check_features
     from dvgen.training.folder import check_out, working
     from dvgen.training.outline import parameters
     from dvgen.training.pipeline import (
@@ -47,6 +48,7 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
     with session_for(plugins, options, experiment) as session:
         data = open_data(session, experiment)
         check_assembly(session, experiment, data)
+        check_features(session, experiment, data.dataset)  # or `dvgen evaluate` would refuse what was trained for hours
         place = tokenizer_folder(folder)
         with working(folder, session.fabric.is_global_zero):
             start_run(session, experiment, folder, place)

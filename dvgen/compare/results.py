@@ -187,7 +187,9 @@ def verdicts(rows: Sequence[tuple[str, Measurements, Sequence[Repeat]]]) -> list
         try:
             better = best([first["nll"], second["nll"]])
         except IncomparableError as error:  # such as an exact likelihood and a bound
-            found.append({"pair": names, "difference": None, "interval": None, "unit": "nats/code", "verdict": str(error)})
+            found.append(
+                {"pair": names, "difference": None, "interval": None, "unit": "nats/code", "verdict": f"not ranked: {error}"}
+            )
             continue
         length = mine[0].nats.sum() / mine[0].measurements["nll"].value / mine[0].nats.shape[1]
         pairs = [(a.nats - b.nats).sum(axis=0) / length for a, b in zip(mine, its, strict=True)]

@@ -67,7 +67,7 @@ def open_all(session: Session, experiments: Sequence[Experiment]) -> dict[str, O
             opened[name] = open_data(session, experiment)
         try:
             check_assembly(session, experiment, opened[name])
-            _check_features(session, experiment, opened[name].dataset)
+            check_features(session, experiment, opened[name].dataset)
         except ConfigError as error:
             faults += str(error).splitlines()
     if faults:
@@ -132,7 +132,7 @@ def _features(session: Session, experiment: Experiment, dataset: Dataset) -> Fea
     return features.eval()
 
 
-def _check_features(session: Session, experiment: Experiment, dataset: Dataset) -> None:
+def check_features(session: Session, experiment: Experiment, dataset: Dataset) -> None:
     """Raise ConfigError when the extractor cannot take these signals, and DataError when its weights are not there."""
     try:
         _features(session, experiment, dataset)(torch.zeros(1, *dataset.shape))

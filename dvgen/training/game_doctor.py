@@ -1,9 +1,11 @@
 """The game doctor: whether the adversarial game is even, while it goes on; and what to change when it is not.
 
 It reads scalars that the game computes anyway, adds them up on the device, and changes nothing. Like the codebook doctor it
-is no part of a checkpoint: a resumed run starts new means, and may tell again what it told before.
+is no part of a checkpoint: a resumed run starts new means, may tell again what it told before, and compares reconstruction
+with the best that it has seen itself.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import final
 
@@ -14,14 +16,14 @@ from dvgen.training.adversarial import LARGEST
 from dvgen.training.findings import Finding, Record
 
 GRACE = 50
-"""Steps of each player's own before it is judged."""
+"""Steps of the game before it is judged."""
 
 SURE = 0.98
 """An accuracy of the discriminator, in patches, from which it tells nearly all apart; its verdict then says little of how to
 improve."""
 
 WORSE = 1.3
-"""How many times its value before the game the reconstruction loss may grow: some of it is given up for sharpness."""
+"""How many times its best mean the reconstruction loss may grow: some of it is given up for sharpness."""
 
 BLIND = 0.55
 """An accuracy of the discriminator, in patches, down to which it does little better than guess."""
@@ -33,10 +35,11 @@ _EASE = "a lower adversarial.weight or adversarial.lr, or a longer adversarial.r
 class GameDoctor:
     """Watches a game: `observe` every micro-batch, `report` at log steps and at the end."""
 
-    def __init__(self, begin: int, start: int) -> None:
-        self.begin, self.start = begin, start
+    def __init__(self, start: int) -> None:
+        self.start = start
         self.record = Record()
-        self.before: float | None = None
+        self.best = math.inf
+        self.findings: list[Finding] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -50,10 +53,22 @@ class GameDoctor:
     def report(self, step: int, total: Callable[[Tensor], Tensor], *, finished: bool) -> list[str]:
         """What to tell of the means since the last report; `total` sums a tensor over ranks."""
         means = self._gather(total)
-        if step <= self.start and "reconstruction" in means:
-            self.before = means["reconstruction"]
-        findings = self._findings(step, means) if means else []
-        return [str(finding) for finding in self.record.still(findings)] if finished else self.record.judge(findings)
+        if means:
+            self.best = min(self.best, means["reconstruction"])
+            self.findings = self._judged(step, means)
+        if not finished:
+            return self.record.judge(self.findings) if means else []
+        # the last log step may have emptied the means: then what it found is what holds
+        return [*self._unplayed(step), *(str(finding) for finding in self.record.still(self.findings))]
+
+    def _unplayed(self, step: int) -> list[str]:
+        """What to say of a game that never began."""
+        if step > self.start:
+            return []
+        return [
+            f"adversarial game: it never began: the discriminator's verdict counts from step {self.start} (adversarial.start), "
+            f"and training ended at step {step}. Try: an earlier adversarial.start, or a longer train.tokenizer.budget"
+        ]
 
     def _gather(self, total: Callable[[Tensor], Tensor]) -> dict[str, float]:
         names = sorted(self._sums)
@@ -65,18 +80,12 @@ class GameDoctor:
         self._sums, self._counts = {}, {}
         return dict(zip(names, (means[0] / means[1]).tolist(), strict=True))
 
-    def _findings(self, step: int, means: Mapping[str, float]) -> list[Finding]:
-        found = []
-        playing = step >= self.start + GRACE
-        if "discriminator_accuracy" in means and step >= self.begin + GRACE:
-            found.append(_blind(means["discriminator_accuracy"]))
-            if playing:  # before, nobody works against it, and it ought to be ahead
-                found.append(_sure(means["discriminator_accuracy"]))
-        if "adversarial_weight" in means:
-            found.append(_weight(means["adversarial_weight"]))
-            if self.before is not None and playing:
-                found.append(_worse(self.before, means["reconstruction"]))
-        return found
+    def _judged(self, step: int, means: Mapping[str, float]) -> list[Finding]:
+        """Only while both play: before, the discriminator ought to be ahead."""
+        if step < self.start + GRACE or "adversarial_weight" not in means:
+            return []
+        accuracy, weight = means["discriminator_accuracy"], means["adversarial_weight"]
+        return [_sure(accuracy), _blind(accuracy), _weight(weight), _worse(self.best, means["reconstruction"])]
 
 
 def _sure(accuracy: float) -> Finding:
@@ -112,13 +121,13 @@ def _weight(weight: float) -> Finding:
     )
 
 
-def _worse(before: float, now: float) -> Finding:
-    ratio = now / before if before > 0 else 1.0
+def _worse(best: float, now: float) -> Finding:
+    ratio = now / best if best > 0 else 1.0
     return Finding(
         kind="worse",
         where="adversarial game",
         severity=ratio / WORSE,
-        sees=f"reconstruction has become worse since the game began: its loss went from {before:.4g} to {now:.4g}",
+        sees=f"reconstruction has become worse: its loss was {best:.4g}, and is {now:.4g}",
         change=f"{_EASE}; or a later adversarial.start",
-        over=f"reconstruction is no longer much worse than before the game ({now:.4g}, then {before:.4g})",
+        over=f"reconstruction is no longer much worse than at its best ({now:.4g} and {best:.4g})",
     )

@@ -140,7 +140,7 @@ class Loop:
         return checkpoint
 
     def _take_step(self, share: float) -> dict[str, Tensor]:
-        """One optimiser step over all micro-batches and ranks, or NonFiniteError and no change at all."""
+        """One optimiser step over all micro-batches and ranks, or NonFiniteError and no change of any weight or codebook."""
         fabric, training, stage = self.session.fabric, self.plan.training, self.stage
         for player in self.players:
             player.set_rate(share)
@@ -149,6 +149,7 @@ class Loop:
         indices = self.order.batch(self.step, fabric.global_rank, fabric.world_size)
         pending: dict[str, Tensor] = {}
         values: dict[str, Tensor] = {}
+        rival_loss: dict[str, Tensor] = {}
         moved = self.players
         parts = indices.chunk(training.micro_batches)
         for i, part in enumerate(parts):
@@ -160,12 +161,16 @@ class Loop:
             moved = self.players[: len(losses)]
             _add(pending, result.pending, 1.0)
             _add(values, {"loss": result.loss.detach(), **result.values}, 1.0 / len(parts))
-        norms = [player.clip(fabric, training.clip) for player in moved]
-        self._check_finite(torch.stack([*norms, values["loss"]]))
+            if result.rival_loss is not None:
+                _add(rival_loss, {"rival_loss": result.rival_loss}, 1.0 / len(parts))
+        norms = dict(
+            zip(("gradient_norm", "rival_gradient_norm"), (p.clip(fabric, training.clip) for p in moved), strict=False)
+        )
+        self._check_finite({"loss": values["loss"], **norms, **rival_loss})
         for player in moved:
             player.step(self.step + 1)
         stage.update(self._sum_over_ranks(pending))
-        return values | dict(zip(("gradient_norm", "rival_gradient_norm"), norms, strict=False))
+        return values | norms
 
     @contextmanager
     def _synchronised(self, *, only_if: bool) -> Iterator[None]:
@@ -175,12 +180,13 @@ class Loop:
                 stack.enter_context(self.session.fabric.no_backward_sync(player.wrapped, enabled=not only_if))
             yield
 
-    def _check_finite(self, numbers: Tensor) -> None:
-        """Gradient norms, then the loss: raise NonFiniteError on every rank when one of them is not finite on any."""
-        if self.session.any_rank(not bool(numbers.isfinite().all())):
+    def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
+        """Raise NonFiniteError on every rank when one of the numbers is not finite on any."""
+        if self.session.any_rank(not bool(torch.stack(list(numbers.values())).isfinite().all())):
+            told = ", ".join(f"{name.replace('_', ' ')} {float(value)}" for name, value in numbers.items())
             raise NonFiniteError(
-                f"{self.stage.name}, step {self.step}: loss {float(numbers[-1])}, gradient norm {float(numbers[0])}; "
-                "nothing of this step was applied; try a lower lr, or longer warmup"
+                f"{self.stage.name}, step {self.step}: {told}; nothing of this step was applied; "
+                f"try a lower lr{'' if self.stage.rival is None else ' of the one that is not finite'}, or longer warmup"
             )
 
     def _compute(self, indices: Tensor) -> StepResult:

@@ -13,7 +13,7 @@ from dvgen.code_model import CodeModel, assemble_code_model
 from dvgen.data.loading import data_hash, open_dataset
 from dvgen.data.splits import split
 from dvgen.data.token_cache import TokenCache
-from dvgen.errors import ConfigError, DataError, IntegrityError
+from dvgen.errors import ConfigError, DataError, IntegrityError, ShapeError
 from dvgen.experiment import Experiment, experiment_from, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import write_json, write_text
@@ -60,7 +60,14 @@ def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> 
     shape = data.dataset.shape
     tokenizer = new_tokenizer(session.registry, experiment, shape).eval()
     nothing = tuple(torch.zeros(1, *level.grid, dtype=torch.int64) for level in tokenizer.levels)
-    made = tuple(tokenizer.decode(nothing).shape[1:])
+    try:
+        made = tuple(tokenizer.decode(nothing).shape[1:])
+    except (RuntimeError, ShapeError) as error:  # a decoder of other grids: images for sound, other steps between maps
+        grids = ", ".join("x".join(map(str, level.grid)) for level in tokenizer.levels)
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"decoder: cannot take codes of grid {grids}; choose one that matches the encoder: {reason}"
+        ) from None
     if made != shape:
         raise ConfigError(
             f"decoder: makes signals of shape {made} of these codes, but the data have {shape}; match the encoder"

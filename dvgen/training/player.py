@@ -80,11 +80,16 @@ class WeightAverage:
     @classmethod
     def of(cls, module: nn.Module, decay: float) -> Self:
         """Before the first step: the weights as they are, which the first step replaces altogether."""
-        return cls(decay, {name: weight.detach().clone() for name, weight in module.named_parameters()})
+        return cls(decay, {name: weight.detach().clone() for name, weight in _named(module)})
 
     @torch.no_grad()
     def follow(self, module: nn.Module, number: int) -> None:
         """Take in the weights after step `number`, counted from 1."""
         share = (1 - self.decay) / (1 - self.decay**number)
-        weights = [weight.detach() for _, weight in module.named_parameters()]
+        weights = [weight.detach() for _, weight in _named(module)]
         torch._foreach_lerp_(list(self.weights.values()), weights, share)
+
+
+def _named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Every parameter under every name that state_dict has for it: tied weights have several."""
+    return list(module.named_parameters(remove_duplicate=False))

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from dvgen.code_model import CodeModel, assemble_code_model
 from dvgen.data.token_cache import TokenCache
-from dvgen.experiment import Experiment, digest, table_of
+from dvgen.experiment import Experiment, decisive, digest, table_of
 from dvgen.interfaces.model import Model
 from dvgen.registry import Registry
 from dvgen.seeding import fold
@@ -54,7 +54,10 @@ def prior_config(experiment: Experiment, tokens: str) -> dict[str, Any]:
     """The part of a resolved experiment that decides its priors, given the identity of the codes."""
     table = table_of(experiment)
     chosen = {name: table[name] for name in ("schema", "seed", "repeat", "labels", "prior")}
-    return chosen | {"tokens": tokens, "train": {name: table["train"][name] for name in ("precision", "prior")}}
+    return chosen | {
+        "tokens": tokens,
+        "train": {"precision": table["train"]["precision"], "prior": decisive(table["train"]["prior"])},
+    }
 
 
 def new_code_model(registry: Registry, experiment: Experiment, cache: TokenCache) -> CodeModel:

@@ -3,12 +3,13 @@
 import gc
 import os
 import warnings
-from typing import Any
+from typing import Any, final
 
 import torch
 from attrs import field, frozen
 from attrs.validators import ge, in_
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
@@ -55,6 +56,23 @@ class Session:
         return bool(total > 0)  # type: ignore[operator]
 
 
+@final
+class Bfloat16(MixedPrecision):
+    """Autocast to bfloat16. It scales no loss, so its backward is the plain one.
+
+    Fabric's own class replaces it all the same, and Fabric then refuses torch.autograd.grad, which the adaptive weight takes.
+    """
+
+    backward = Precision.backward
+
+
+def _device(accelerator: str) -> str:
+    """The kind of device that Fabric will take."""
+    if accelerator != "auto":
+        return accelerator
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Session:
     """Launch Fabric on the hardware asked for. Raises ConfigError when the machine does not have it."""
     if hardware.deterministic:
@@ -65,12 +83,8 @@ def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Ses
         warnings.simplefilter("ignore")
         try:
             strategy = "ddp" if hardware.devices > 1 else "auto"
-            fabric = Fabric(
-                accelerator=hardware.accelerator,
-                devices=hardware.devices,
-                strategy=strategy,
-                precision=hardware.precision,  # type: ignore[arg-type]
-            )
+            mixed = [Bfloat16("bf16-mixed", _device(hardware.accelerator))] if hardware.precision == "bf16-mixed" else None
+            fabric = Fabric(accelerator=hardware.accelerator, devices=hardware.devices, strategy=strategy, plugins=mixed)
             fabric.launch()
         except (RuntimeError, ValueError) as error:
             asked = f"--accelerator {hardware.accelerator} --devices {hardware.devices}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dvgen.assembly import build
 from dvgen.data.order import permutation
 from dvgen.errors import ConfigError, ShapeError
-from dvgen.experiment import Experiment, LossChoice, digest, table_of
+from dvgen.experiment import Experiment, LossChoice, decisive, digest, table_of
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.loss import Loss
 from dvgen.interfaces.model import Model
@@ -82,7 +82,7 @@ class TokenizerStage(Stage):
         self.doctor = CodebookDoctor(tokenizer)
         game = objective.game
         self.rival = None if game is None else game.rival()
-        self.game_doctor = None if game is None else GameDoctor(game.settings.begin, game.settings.start)
+        self.game_doctor = None if game is None else GameDoctor(game.settings.start)
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of every component."""
@@ -141,7 +141,7 @@ def tokenizer_config(experiment: Experiment) -> dict[str, Any]:
     table = table_of(experiment)
     chosen = {name: table[name] for name in ("schema", "seed", "data", "encoder", "quantizer", "decoder", "loss")}
     chosen |= {"adversarial": table["adversarial"]} if "adversarial" in table else {}
-    return chosen | {"train": {name: table["train"][name] for name in ("precision", "tokenizer")}}
+    return chosen | {"train": {"precision": table["train"]["precision"], "tokenizer": decisive(table["train"]["tokenizer"])}}
 
 
 def new_tokenizer(registry: Registry, experiment: Experiment, shape: tuple[int, ...]) -> Tokenizer:
