@@ -109,6 +109,15 @@ def test_a_masked_code_costs_nothing(name: str) -> None:
     assert (terms[~masked] < 0).all()
 
 
+def test_a_batch_without_a_code_costs_nothing_and_teaches_nothing(name: str) -> None:
+    """0 and no gradient, where a mean over no codes would be NaN and end the training."""
+    prior = build(name, (4, 4), conditional=True)
+    loss = prior.loss((torch.full((2, 4, 4), MASKED),), contexts(prior, 2), Generator().manual_seed(0))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(not p.grad.any() for p in prior.parameters() if p.grad is not None)
+
+
 def test_a_sample_costs_the_same_in_any_batch(name: str) -> None:
     prior = build(name, (4, 4), conditional=True)
     codes, context = some_codes(prior, 5), contexts(prior, 5)

@@ -38,13 +38,22 @@ def halvings(factor: int) -> int:
     return factor.bit_length() - 1
 
 
-def divided(size: tuple[int, ...], factor: int, *, axes: int = 2) -> tuple[int, ...]:
-    """`size` / factor. Raises ConfigError, naming encoder.downsample, unless size has `axes` sides, all multiples of factor."""
+def divided(
+    size: tuple[int, ...],
+    factor: int,
+    *,
+    axes: int = 2,
+    setting: str = "encoder.downsample",
+    remedy: str = "use another encoder.downsample",
+) -> tuple[int, ...]:
+    """`size` / factor. Raises ConfigError, with the setting that makes the factor and how to change it, unless size has
+    `axes` sides, all multiples of factor.
+    """
     if len(size) != axes or any(side < factor or side % factor for side in size):
         text, sides = "x".join(map(str, size)), "a length" if axes == 1 else "a height and a width"
         raise ConfigError(
-            f"encoder.downsample: signals of size {text} cannot be divided by {factor}; "
-            f"expected {sides} that it divides; use another encoder.downsample, other signals, or an encoder for these"
+            f"{setting}: signals of size {text} cannot be divided by {factor}; "
+            f"expected {sides} that it divides; {remedy}, other signals, or an encoder for these"
         )
     return tuple(side // factor for side in size)
 

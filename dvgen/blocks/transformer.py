@@ -1,9 +1,7 @@
-"""A pre-norm transformer block over whole sequences, its initial weights, and what of it weight decay is for.
+"""A pre-norm transformer block over whole sequences, and its initial weights.
 
 Shapes: b batch, n positions, h heads, d width of a head.
 """
-
-from typing import Any
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -64,11 +62,3 @@ def initialise_normally(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
-
-
-def decayed_linear_weights(model: nn.Module) -> list[dict[str, Any]]:
-    """Groups for the optimiser with weight decay on the weights of Linear layers alone, as transformers are trained."""
-    decayed = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    chosen = {id(weight) for weight in decayed}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    return [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]

@@ -27,7 +27,7 @@ def find_weight_file(names: Sequence[str], *, need: str, url: str, instead: str)
     can be used without it. Raises DataError, which tells all of this, when there is no such file.
     """
     named = os.environ.get("DVGEN_WEIGHTS")
-    folders = ([Path(named)] if named else []) + [_torch_folder()]
+    folders = ([Path(named).expanduser()] if named else []) + [_torch_folder()]
     places = [folder / name for folder in folders for name in names]
     for place in places:
         if place.is_file():

@@ -1,10 +1,11 @@
 """The decoder of DALL-E's discrete VAE: a distribution of each channel of each pixel."""
 
-from typing import cast, final
+from typing import Any, cast, final
 
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Decoder
 from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups
 from dvgen_dalle.pixels import from_open_interval, halves
@@ -44,6 +45,10 @@ class DALLEDecoder(Decoder):
     def scaled(cls, config: GroupConvolutions, width: float) -> GroupConvolutions:
         """Channels multiplied, to a multiple of 4."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """mu and ln b (b, 2 * channels, h, w) from one map of vectors (b, dims[0], *grid)."""

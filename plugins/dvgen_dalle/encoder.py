@@ -1,10 +1,11 @@
 """The encoder of DALL-E's discrete VAE."""
 
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import divided, single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Encoder
 from dvgen_dalle.convolutions import TINY, GroupConvolutions, convolution, groups
 from dvgen_dalle.pixels import to_open_interval
@@ -37,6 +38,10 @@ class DALLEEncoder(Encoder):
     def scaled(cls, config: GroupConvolutions, width: float) -> GroupConvolutions:
         """Channels multiplied, to a multiple of 4."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """One grid, `size` / downsample. Raises ConfigError unless size is (h, w), both multiples of downsample."""

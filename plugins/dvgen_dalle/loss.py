@@ -15,6 +15,7 @@ from dvgen_dalle.pixels import halves, to_open_interval
 SMALLEST = -7.0
 """The least ln b that counts, so that 1/b stays finite: pixels of one value would have b fall without end.
 
+Below it a gradient that raises ln b still passes, or what had fallen too far could not come back.
 Neighbouring values of 8 bits are 0.0125 apart in the logit, or more; b is then fourteen times less.
 """
 
@@ -45,7 +46,15 @@ class LogitLaplaceLoss(Loss):
         if mu.shape != signals.shape:
             raise ShapeError(f"logit-laplace: signals have shape {tuple(signals.shape)}, their mu {tuple(mu.shape)}")
         logit = to_open_interval(signals.to(mu.dtype)).logit()
-        log_scale = log_scale.clamp(min=SMALLEST)
+        distance = (logit - mu).abs()
+        log_scale = _bounded(log_scale, distance)
         # ln x = -softplus(-logit x) and ln(1 - x) = -softplus(logit x)
         jacobian = F.softplus(logit) + F.softplus(-logit)
-        return (math.log(2) + log_scale - jacobian + (logit - mu).abs() * (-log_scale).exp()).mean()
+        return (math.log(2) + log_scale - jacobian + distance * (-log_scale).exp()).mean()
+
+
+def _bounded(log_scale: Tensor, distance: Tensor) -> Tensor:
+    """max(ln b, SMALLEST); below, it has the gradient of SMALLEST, 1 - distance / b, where that is negative, so raises ln b."""
+    bounded = log_scale.clamp(min=SMALLEST)
+    passing = bounded.detach() + (log_scale - log_scale.detach())
+    return torch.where(distance > math.exp(SMALLEST), passing, bounded)

@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import ClassEmbedding, CoarserMaps, check_context, drop_labels
 from dvgen.blocks.sequence_context import coarser_roles, embed_places, embed_prefix, prefix_tables
-from dvgen.blocks.transformer import decayed_linear_weights, initialise_normally
+from dvgen.blocks.transformer import initialise_normally
+from dvgen.blocks.weight_decay import decayed_linear_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape

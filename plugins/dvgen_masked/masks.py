@@ -1,4 +1,4 @@
-"""Which positions a masked prior hides: in training, while it samples, and to bound a likelihood."""
+"""Which positions a masked prior hides: in training, while it samples, and for its likelihood."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+CPU = torch.device("cpu")
 SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {
     "cosine": lambda ratio: torch.cos(math.pi / 2 * ratio),
     "uniform": lambda ratio: 1 - ratio,
@@ -16,10 +17,11 @@ SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Conditionals(NamedTuple):
-    """log p(x) is bounded by the sum over m masks and their positions of weight * log p(code there | codes that are shown).
+    """The mean over fixed orders of ln p(x drawn in that order) is the sum over m masks and their positions of
+    weight * ln p(code there | codes that are shown). So it is at most ln of the mean of those probabilities.
 
-    hidden: (m, length) bool. weights: (m, length) float64, 0 at what is shown; at each position they sum to 1 over the masks
-    ("sets": on average over the draw).
+    hidden: (m, length) bool. weights: (m, length) float64, 0 at what is shown; at each position they sum to 1 over the masks.
+    Both are on the CPU, whatever the default device: they are read while a model is built, also on the meta device.
     """
 
     hidden: Tensor
@@ -33,17 +35,17 @@ def training_masks(observed: Tensor, schedule: str, noise: Generator | None) -> 
     section 3.1). noise: a generator on the CPU; None uses torch's global state.
     """
     batch, length = observed.shape
-    ratio = torch.rand(batch, 1, generator=noise, dtype=torch.float64)
+    ratio = torch.rand(batch, 1, generator=noise, dtype=torch.float64, device=CPU)
     count = torch.ceil(SCHEDULES[schedule](ratio) * observed.sum(dim=1, keepdim=True))
-    order = torch.rand(batch, length, generator=noise, dtype=torch.float64).masked_fill(~observed, 2.0)
+    order = torch.rand(batch, length, generator=noise, dtype=torch.float64, device=CPU).masked_fill(~observed, 2.0)
     return _ranks(order) < count
 
 
 def masked_after(length: int, steps: int) -> list[int]:
     """How many of `length` positions are still masked after each step: floor(length * cos(pi / 2 * step / steps)).
 
-    Steps beyond `length` are left out, and every step reveals one position at least, so that `length` steps reveal one each
-    (Chang et al., 2022, section 3.2).
+    Steps beyond `length` are left out, and every step reveals one position at least, so that `length` steps reveal one each.
+    Chang et al. (2022), section 3.2, but for the rounding: down as in their code release, where the paper rounds up.
     """
     steps = min(steps, length)
     left = [length]
@@ -53,47 +55,36 @@ def masked_after(length: int, steps: int) -> list[int]:
     return left[1:]
 
 
-def bound_conditionals(length: int, masks: int, choice: str) -> Conditionals:
-    """The conditionals of a bound in at most `masks` evaluations, "orders" or "sets"; a pure function.
+def bound_conditionals(length: int, masks: int) -> Conditionals:
+    """The conditionals of some orders in at most `masks` evaluations; a pure function: the orders are always the same.
 
-    When all sets of positions are few enough they are all taken, and either choice is the expectation over all orders.
+    All orders when the sets of positions are few enough to be all taken; otherwise as many random ones as there are masks for.
     """
-    if 2**length - 1 <= masks:
-        return _all_sets(length)
-    noise = Generator().manual_seed(0)
-    return _random_sets(length, masks, noise) if choice == "sets" else _random_orders(length, masks, noise)
+    return _all_sets(length) if 2**length - 1 <= masks else _random_orders(length, masks)
 
 
 def _all_sets(length: int) -> Conditionals:
     """Position i is drawn when exactly the set M (it is in M) is left with probability 1 / (k * C(length, k)), k = |M|."""
-    device = torch.device("cpu")  # its numbers are read here, also of a model that is built on the meta device
-    sets, places = torch.arange(1, 2**length, device=device), torch.arange(length, device=device)
+    sets, places = torch.arange(1, 2**length, device=CPU), torch.arange(length, device=CPU)
     hidden = (sets.unsqueeze(1) >> places) % 2 == 1
     chances = [1 / (count * math.comb(length, count)) for count in hidden.sum(dim=1).tolist()]
-    return Conditionals(hidden, hidden * torch.tensor(chances, dtype=torch.float64, device=device).unsqueeze(1))
+    return Conditionals(hidden, hidden * torch.tensor(chances, dtype=torch.float64, device=CPU).unsqueeze(1))
 
 
-def _random_orders(length: int, masks: int, noise: Generator) -> Conditionals:
+def _random_orders(length: int, masks: int) -> Conditionals:
     """As many whole orders as there are masks for; with fewer masks than positions, one order revealed in groups.
 
     The groups grow as those of sampling do: the first codes, drawn from the least knowledge, lose most by independence.
     """
+    noise = Generator(device=CPU).manual_seed(0)
     repeats = max(1, masks // length)
     hidden, revealed = [], []
     for _ in range(repeats):
-        rank = torch.randperm(length, generator=noise)
+        rank = torch.randperm(length, generator=noise, device=CPU)
         for before, after in pairwise([length, *masked_after(length, masks)]):
             hidden.append(rank >= length - before)
             revealed.append(hidden[-1] & (rank < length - after))
     return Conditionals(torch.stack(hidden), torch.stack(revealed).double() / repeats)
-
-
-def _random_sets(length: int, masks: int, noise: Generator) -> Conditionals:
-    """Sets of k positions, k uniform in 1..length and stratified over the masks, each with weight length / k / masks."""
-    stratum = (torch.arange(masks) + torch.rand(masks, generator=noise, dtype=torch.float64)) / masks
-    count = (stratum * length).long().clamp(max=length - 1).unsqueeze(1) + 1
-    hidden = _ranks(torch.rand(masks, length, generator=noise, dtype=torch.float64)) < count
-    return Conditionals(hidden, hidden * (length / (count.double() * masks)))
 
 
 def _ranks(order: Tensor) -> Tensor:

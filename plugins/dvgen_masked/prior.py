@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import ClassEmbedding, CoarserMaps, check_context, drop_labels
 from dvgen.blocks.sequence_context import coarser_roles, embed_places, embed_prefix, prefix_tables
-from dvgen.blocks.transformer import Attention, Block, decayed_linear_weights, initialise_normally
+from dvgen.blocks.transformer import Attention, Block, initialise_normally
+from dvgen.blocks.weight_decay import decayed_linear_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
@@ -35,11 +36,15 @@ class Masked(Prior):
     A token for the class stands before the codes; coarser levels that nearest upsampling carries to this grid whole are
     added place by place, and any other stands before the codes too. The blocks are pre-norm (the paper's are post-norm).
 
-    `forward` is a lower bound: of the log-probability of drawing the codes in a random order, each given those before it
-    (Uria et al., 2014; Hoogeboom et al., 2022, section 3). That distribution is not the one of `sample`, which takes the
-    codes it is surest of first and several at a time; samples are of it with one step a code and a choice_temperature so
-    large that the order is random. Codes that are MASKED in the input are never shown: the bound is then one of the codes
-    that are there, drawn in a random order while the others stay hidden, which is not the marginal of the whole.
+    `forward` is the mean, over orders that `bound_conditionals` fixed once and for all, of the log-probability of drawing the
+    codes in that order, each given those before it (Uria et al., 2014; Hoogeboom et al., 2022, section 3). By Jensen's
+    inequality that is a lower bound of the log-probability of the equal mixture of these orders, a distribution; "<=" before
+    nats of likelihood says that this mixture takes so many or fewer. With one order, in groups or not,
+    it is that distribution exactly; only where all sets of positions are taken is it a bound for the mixture of all orders.
+    None of these is the distribution of `sample`, which takes the codes it is surest of first and several at a time; with one
+    step a code and a choice_temperature so large that the order is random, samples are of the mixture of all orders.
+    Codes that are MASKED in the input are never shown: all this then holds of the codes that are there, drawn while the others
+    stay hidden, which is not the marginal of the whole.
     Raises ConfigError unless there is one level and heads divides dim.
     """
 
@@ -55,11 +60,9 @@ class Masked(Prior):
         compared by; so the default is 0.
         steps: evaluations a sample takes. choice_temperature: of the Gumbel noise on the confidence by which codes are kept,
         falling to 0 with the last step; large values reveal in a random order.
-        bound_masks: evaluations of the transformer that `forward` takes. bound: "orders" takes whole random orders, or with
-        fewer masks than codes one order in groups that are independent, as sampling has them: looser, but a bound for every
-        draw of the order. "sets" takes random sets of hidden codes: on average over their draw the bound over all orders, but
-        the one draw that is used may lie above it, and above the log-probability. Where all sets are no more than
-        bound_masks, either is the expectation over all orders.
+        bound_masks: evaluations of the transformer that `forward` takes at most: in whole orders, bound_masks // codes of them;
+        with fewer masks than codes, one order in groups that are independent, as sampling has them, which costs likelihood.
+        Where all 2^codes - 1 sets are no more than bound_masks, they are all taken: the mean over all orders.
         """
 
         layers: int = field(default=4, validator=ge(1))
@@ -72,7 +75,6 @@ class Masked(Prior):
         label_smoothing: float = field(default=0.0, validator=[ge(0), lt(1)])
         steps: int = field(default=8, validator=ge(1))
         choice_temperature: float = field(default=4.5, validator=[ge(0), lt(float("inf"))])
-        bound: str = field(default="orders", validator=in_(("orders", "sets")))
         bound_masks: int = field(default=16, validator=ge(1))
 
     exact = False
@@ -85,7 +87,7 @@ class Masked(Prior):
             raise ConfigError(f"masked: heads must divide dim, got dim = {config.dim} and heads = {config.heads}")
         self.config, self.levels, self.level, self.context = config, levels, levels[0], context
         dim, grid = config.dim, self.level.grid
-        self.conditionals = bound_conditionals(self.level.length, config.bound_masks, config.bound)
+        self.conditionals = bound_conditionals(self.level.length, config.bound_masks)
         self.roles = coarser_roles(context.coarser, grid)
         aligned, prefixed = ([context.coarser[index] for index in chosen] for chosen in self.roles)
         self.codes = nn.Embedding(self.level.num_codes + 1, dim)
@@ -134,7 +136,7 @@ class Masked(Prior):
 
         noise: a generator on the CPU for masks and dropped labels; with None the masks come from torch's global state, and
         no label is dropped. With "uniform" (and no smoothing or dropout) its expectation is minus the mean, over all
-        codes that are not MASKED, of the bound over all orders.
+        codes that are not MASKED, of the bound over all orders. 0 where all codes are MASKED.
         """
         (code,) = codes
         known = code.flatten(1)
@@ -147,7 +149,7 @@ class Masked(Prior):
         if self.config.schedule == "uniform":
             # a sample without codes has no hidden ones either
             weights = weights * observed.sum(dim=1, keepdim=True) / hidden.sum(dim=1, keepdim=True).clamp(min=1)
-        return (weights * costs).sum() / weights.sum()
+        return (weights * costs).sum() / weights.sum().clamp(min=1)
 
     @torch.no_grad()
     def sample(

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import as_plane, check_context, drop_labels
 from dvgen.blocks.gate_biases import GateBiases
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import AutoregressivePrior
@@ -118,10 +119,7 @@ class PixelCNN(AutoregressivePrior):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on the weights of convolutions and linear layers; none on biases and embeddings."""
-        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
-        spared = {id(p) for p in self.parameters() if p.ndim == 1 or id(p) in tables}
-        decayed = [p for p in self.parameters() if id(p) not in spared]
-        return [{"params": decayed}, {"params": [p for p in self.parameters() if id(p) in spared], "weight_decay": 0.0}]
+        return decayed_weights(self)
 
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
         return super().loss(codes, drop_labels(context, self.config.label_dropout, noise), noise)

@@ -1,6 +1,6 @@
 """PixelSNAIL over the codes of one level (Chen et al., 2018; over codes: Razavi et al., 2019)."""
 
-from typing import final
+from typing import Any, final
 
 import attrs
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import as_plane, check_context, drop_labels
 from dvgen.blocks.gate_biases import GateBiases
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
@@ -94,6 +95,10 @@ class PixelSNAIL(AutoregressivePrior):
     def scaled(cls, config: Config, width: float) -> Config:
         """`channels` times `width`, to the nearest multiple of `heads`."""
         return attrs.evolve(config, channels=max(1, round(config.channels * width / config.heads)) * config.heads)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions and linear layers; none on biases and embeddings."""
+        return decayed_weights(self)
 
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
         return super().loss(codes, drop_labels(context, self.config.label_dropout, noise), noise)

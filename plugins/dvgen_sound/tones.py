@@ -76,6 +76,8 @@ class Tones(Dataset):
 
     def _draw(self, indices: Tensor) -> Tensor:
         """16-bit samples int16 (b, 1, 2048): two notes of one timbre and one envelope."""
+        if ((indices < 0) | (indices >= len(self))).any():
+            raise IndexError(f"tones: an index outside 0 to {len(self) - 1}")  # unravel_index would wrap it round in silence
         timbre, envelope, pitch, delay, then_pitch, then_delay = torch.unravel_index(indices, self._factors)
         halves = [self._notes[timbre, envelope, pitch, delay], self._notes[timbre, envelope, then_pitch, then_delay]]
         return rearrange(halves, "half b t -> b 1 (half t)")

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 TRANSFORM = "mean of channels, scipy.signal.resample_poly, 16 bits"
 RATES = (1000, 768_000)
-"""Samples a second that a file may have; a filter between rates has as many taps as the larger of them."""
+"""Samples a second that a file may have."""
+TERMS = 48_000
+"""The largest number in the ratio of two rates in lowest terms; the rates in use are far below.
+
+A filter has twenty taps for each: a damaged header, whose rate shares no factor with the wanted one, would cost seconds.
+"""
 
 
 def decode(data: bytes, rate: int) -> NDArray[np.int16]:
@@ -27,6 +32,8 @@ def decode(data: bytes, rate: int) -> NDArray[np.int16]:
         found, samples = wavfile.read(io.BytesIO(data))
     if not RATES[0] <= found <= RATES[1]:
         raise ValueError(f"{found} samples a second, outside {RATES[0]} to {RATES[1]}")
+    if not len(samples):
+        raise ValueError("holds no samples")
     mono = _scaled(samples).reshape(len(samples), -1).mean(axis=1)
     if not np.isfinite(mono).all():
         raise ValueError("holds a sample that is not finite")
@@ -42,9 +49,11 @@ def _scaled(samples: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _resampled(samples: NDArray[np.float64], found: int, wanted: int) -> NDArray[np.float64]:
-    if found == wanted or not len(samples):
+    if found == wanted:
         return samples
+    up, down = wanted // math.gcd(found, wanted), found // math.gcd(found, wanted)
+    if max(up, down) > TERMS:
+        raise ValueError(f"{found} samples a second, which are to {wanted} as {down} to {up}: beyond {TERMS}, too costly")
     from scipy.signal import resample_poly  # a second of imports
 
-    common = math.gcd(found, wanted)
-    return np.asarray(resample_poly(samples, wanted // common, found // common), dtype=np.float64)
+    return np.asarray(resample_poly(samples, up, down), dtype=np.float64)

@@ -5,9 +5,10 @@ from typing import Any, cast, final
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Decoder
 from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, middle
-from dvgen_vqgan.resnet import Upsample, decayed_kernels, group_norm
+from dvgen_vqgan.resnet import Upsample, group_norm
 
 
 @final
@@ -51,8 +52,8 @@ class VQGANDecoder(Decoder):
         return config.scaled(width)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay on the kernels of convolutions alone."""
-        return decayed_kernels(self)
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """Images (b, channels, h, w) from one map of vectors (b, dims[0], *grid); not clamped."""

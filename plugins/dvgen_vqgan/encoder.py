@@ -4,10 +4,11 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import single_width
+from dvgen.blocks.strided import divided, single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Encoder
-from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, divided, middle
-from dvgen_vqgan.resnet import Downsample, decayed_kernels, swish_convolution
+from dvgen_vqgan.pyramid import TINY, Pyramid, blocks_of_level, middle
+from dvgen_vqgan.resnet import Downsample, swish_convolution
 
 
 @final
@@ -46,12 +47,12 @@ class VQGANEncoder(Encoder):
         return config.scaled(width)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay on the kernels of convolutions alone."""
-        return decayed_kernels(self)
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """One grid, `size` / f. Raises ConfigError unless size is (h, w), both multiples of f."""
-        return (divided(size, self.config),)
+        return (divided(size, self.config.factor, setting="encoder.multipliers", remedy="use fewer multipliers"),)
 
     def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
         """Features (b, dims[0], *grid), from images (b, channels, h, w)."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dvgen.blocks.weight_file import find_weight_file, load_weight_file
+from dvgen.errors import DataError
 
 
 class Trunk(NamedTuple):
@@ -38,7 +39,7 @@ def load_lpips(net: str) -> Any:
     """lpips.LPIPS version 0.1 as constants: no parameters, an empty state, every tensor a buffer.
 
     The weights of `TRUNKS[net]` are looked for in $DVGEN_WEIGHTS and then in torch's download folder. Raises DataError when
-    they are missing or are not the published ones.
+    they are missing or are not the published ones, or when the package's own do not fill its network.
     """
     trunk = TRUNKS[net]
     instead = "use loss 'lpips-untrained' (no file needed; NOT a perceptual metric)"
@@ -50,6 +51,9 @@ def load_lpips(net: str) -> Any:
     names = {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()}
     network.net.load_state_dict({name: weights[there] for name, there in names.items()}, assign=True)
     network.load_state_dict(_heads(net), strict=False, assign=True)
+    empty = [name for name, weight in network.named_parameters() if weight.is_meta]
+    if empty:
+        raise DataError(f"lpips: the package has no weights for {empty[0]} of net = {net!r}; install version 0.1.4 of lpips")
     _make_constant(network)
     return network
 

@@ -1,6 +1,5 @@
 """The patch discriminator of pix2pix, which VQGAN plays against."""
 
-import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -9,13 +8,14 @@ from attrs import field, frozen
 from attrs.validators import ge, in_, le
 from torch import Tensor, nn
 
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.errors import ShapeError
 from dvgen.interfaces.discriminator import Discriminator
-from dvgen_vqgan.resnet import decayed_kernels
+from dvgen_vqgan.resnet import group_norm
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
+    "group": group_norm,
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
     "none": lambda channels: nn.Identity(),
 }
@@ -39,7 +39,7 @@ class PatchGAN(Discriminator):
     class Config:
         """layers: convolutions of stride 2. channels: width of the first; doubled by each next layer, up to eightfold.
 
-        norm: "batch" (the papers'), "group" (of up to 32 groups), "instance" or "none".
+        norm: "batch" (the papers'), "group" (`group_norm`, of up to 32 groups), "instance" or "none".
         """
 
         layers: int = field(default=3, validator=[ge(1), le(8)])
@@ -72,7 +72,7 @@ class PatchGAN(Discriminator):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on the convolutions' weights alone."""
-        return decayed_kernels(self)
+        return decayed_weights(self)
 
     def forward(self, signals: Tensor) -> Tensor:
         if signals.ndim != 4 or signals.shape[1] != self.channels:

@@ -66,8 +66,8 @@ class UntrainedLPIPSLoss(Loss):
     What it prefers is an accident of its random weights, and no value of it may be compared with LPIPS.
 
     Three 3x3 convolutions of stride 2 with ReLU; every ReLU is a layer of the distance. Weights are the signs of
-    `signed_weights`. So are the biases, at a quarter of that scale: without them the features of a grey image (0
-    everywhere, which an untrained decoder almost gives) would vanish, and the slope of their direction would be huge.
+    `signed_weights`. So are the biases, +-sqrt(2)/4 in every layer: without them the features of a grey image (0 everywhere,
+    which an untrained decoder almost gives) would vanish, and the slope of their direction would be huge.
     """
 
     @frozen(kw_only=True)

@@ -7,7 +7,6 @@ from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, ge, lt, min_len
 from torch import nn
 
-from dvgen.errors import ConfigError
 from dvgen_vqgan.attention import Attention
 from dvgen_vqgan.resnet import ResNetBlock
 
@@ -71,14 +70,3 @@ def blocks_of_level(incoming: int, outgoing: int, count: int, *, attends: bool, 
 def middle(width: int, dropout: float) -> list[nn.Module]:
     """The coarsest resolution: a residual block, attention, a residual block."""
     return [ResNetBlock(width, width, dropout), Attention(width), ResNetBlock(width, width, dropout)]
-
-
-def divided(size: tuple[int, ...], config: Pyramid) -> tuple[int, ...]:
-    """`size` / factor. Raises ConfigError, naming encoder.multipliers, unless size is (h, w), both multiples of the factor."""
-    factor = config.factor
-    if len(size) != 2 or any(side < factor or side % factor for side in size):
-        raise ConfigError(
-            f"encoder.multipliers: {len(config.multipliers)} multipliers divide height and width by {factor}, which signals of "
-            f"size {'x'.join(map(str, size))} do not allow; use fewer (one less halves the factor), or images of another size"
-        )
-    return tuple(side // factor for side in size)

@@ -1,6 +1,6 @@
 """The layers of VQGAN's encoder and decoder that are convolutions: residual blocks, halving, doubling. And their norm."""
 
-from typing import Any, final
+from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +10,7 @@ GROUPS, NARROWEST = 32, 4
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups for 128 channels and more, fewer below: the most that leave a group 4 channels or more.
+    """GroupNorm with the most groups, up to 32, that divide the channels and leave a group 4 of them or more.
 
     A group of one channel would lose that channel's mean, and with it how bright an image is. (Epsilon is VQGAN's.)
     """
@@ -70,12 +70,3 @@ class Upsample(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features (b, channels, h, w)."""
         return self.convolution(F.interpolate(features, scale_factor=2.0, mode="nearest"))
-
-
-def decayed_kernels(model: nn.Module) -> list[dict[str, Any]]:
-    """Parameter groups: weight decay on the kernels of convolutions, none on biases and norms."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]

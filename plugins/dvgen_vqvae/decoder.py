@@ -1,10 +1,11 @@
 """The decoder of VQ-VAE."""
 
-from typing import cast, final
+from typing import Any, cast, final
 
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import Convolutions, expanding, single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Decoder
 from dvgen_vqvae.convolutions import TINY
 
@@ -39,6 +40,10 @@ class VQVAEDecoder(Decoder):
     def scaled(cls, config: Convolutions, width: float) -> Convolutions:
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """Images (b, channels, h, w) from one map of vectors (b, dims[0], *grid); not clamped."""

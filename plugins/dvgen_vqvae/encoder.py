@@ -1,10 +1,11 @@
 """The encoder of VQ-VAE."""
 
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import Convolutions, contracting, divided, single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Encoder
 from dvgen_vqvae.convolutions import TINY
 
@@ -35,6 +36,10 @@ class VQVAEEncoder(Encoder):
     def scaled(cls, config: Convolutions, width: float) -> Convolutions:
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """One grid, `size` / downsample. Raises ConfigError unless size is (h, w), both multiples of downsample."""

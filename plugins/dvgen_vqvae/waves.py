@@ -1,11 +1,12 @@
 """Encoder and decoder of VQ-VAE over one axis, for sound."""
 
-from typing import cast, final
+from typing import Any, cast, final
 
 from attrs import field, frozen
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import Convolutions, contracting, divided, expanding, power_of_two, single_width
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 
 
@@ -46,6 +47,10 @@ class WaveEncoder(Encoder):
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
+
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """One grid, (t / downsample,). Raises ConfigError unless size is (t,), a multiple of downsample."""
         return (divided(size, self.config.downsample, axes=1),)
@@ -84,6 +89,10 @@ class WaveDecoder(Decoder):
     def scaled(cls, config: WaveConvolutions, width: float) -> WaveConvolutions:
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """Sound (b, channels, t) from one map of vectors (b, dims[0], t/downsample); not clamped."""

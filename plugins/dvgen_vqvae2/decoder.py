@@ -1,9 +1,10 @@
 """The decoder of VQ-VAE-2."""
 
-from typing import cast, final
+from typing import Any, cast, final
 
 from torch import Tensor, nn
 
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Decoder
 from dvgen_vqvae2.hierarchy import SMALL, MapsConvolutions, MapsDecoder
 
@@ -36,6 +37,10 @@ class VQVAE2Decoder(Decoder):
     def scaled(cls, config: MapsConvolutions, width: float) -> MapsConvolutions:
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
 
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
         """Images (b, channels, h, w) from vectors (b, dims[i], *grid of map i); not clamped."""

@@ -1,11 +1,12 @@
 """The encoder of VQ-VAE-2."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from dvgen.blocks.strided import contracting, divided
+from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.autoencoder import Encoder
 from dvgen_vqvae2.hierarchy import SMALL, Hierarchy, MapsDecoder
@@ -53,13 +54,18 @@ class VQVAE2Encoder(Encoder):
         """Both widths multiplied, at least 1."""
         return config.scaled(width)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions alone."""
+        return decayed_weights(self)
+
     def grids(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """`size` / downsample for the finest map, and / step for each coarser one.
 
         Raises ConfigError unless size is (h, w) and the coarsest grid comes out whole.
         """
         factors = [self.config.downsample * self.config.step**i for i in reversed(range(self.config.maps))]
-        return tuple(divided(size, factor) for factor in factors)
+        remedy = "use another encoder.downsample or encoder.step, or fewer encoder.maps"
+        return tuple(divided(size, factor, remedy=remedy) for factor in factors)
 
     def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
         """Features (b, config.channels, *grid) of every map, coarse first, from images (b, channels, h, w)."""

@@ -79,6 +79,22 @@ def test_the_scale_is_bounded_below_and_only_there() -> None:
     assert nats(0.5, 0.0, -1e3) == nats(0.5, 0.0, SMALLEST) < nats(0.5, 0.0, SMALLEST + 0.1)
 
 
+def test_the_least_scale_is_far_below_the_distance_of_two_pixels() -> None:
+    """Neighbouring values of 8 bits are, at the least, fourteen times as far apart: it costs no likelihood."""
+    logits = torch.special.logit(torch.arange(256, dtype=torch.float64) / 255 * 0.8 + 0.1)
+    assert float(logits.diff().min()) / math.exp(SMALLEST) == pytest.approx(14, abs=0.5)
+
+
+@pytest.mark.parametrize("log_scale", [-8.0, -1e3])
+@pytest.mark.parametrize("distance", [0.0, 5e-4, 2e-3, 1.0])
+def test_a_scale_that_fell_too_far_can_rise_and_cannot_fall_on(log_scale: float, distance: float) -> None:
+    """The gradient of the least scale, d/d ln b of ln b + distance / b = 1 - distance / b, where it is negative; else none."""
+    output = torch.tensor([[distance], [log_scale]], dtype=torch.float64).view(1, 2, 1, 1).requires_grad_()
+    LOSS(output, torch.zeros(1, 1, 1, 1, dtype=torch.float64)).backward()
+    assert output.grad is not None
+    assert float(output.grad[0, 1]) == pytest.approx(min(0.0, 1 - distance / math.exp(SMALLEST)))
+
+
 def test_the_signals_of_a_distribution_are_its_median() -> None:
     """The logit of a mapped pixel is decoded to that pixel, whatever ln b; beyond the ends signals are clamped."""
     decoder = DALLEDecoder(DALLEDecoder.tiny(), channels=3, dims=(4,))
@@ -148,9 +164,8 @@ def test_encoder_and_decoder_are_the_formulas_of_the_release(blocks: int, downsa
     config = GroupConvolutions(channels=8, blocks=blocks, downsample=downsample)
     encoder = DALLEEncoder(config, channels=3, dims=(5,)).double()
     decoder = DALLEDecoder(config, channels=3, dims=(5,)).double()
-    for module in (encoder, decoder):
-        for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.5)
+    for parameter in [*encoder.parameters(), *decoder.parameters()]:
+        nn.init.normal_(parameter, std=0.5)
     images = torch.rand(2, 3, 16, 24, dtype=torch.float64) * 2 - 1
     (features,) = encoder(images)
     assert encoder.grids((16, 24)) == (tuple(features.shape[2:]),) == ((16 // downsample, 24 // downsample),)
@@ -172,9 +187,8 @@ def test_kernels_are_those_of_the_release() -> None:
             assert [shape[-1] for shape in shapes] == sizes
             assert [shape[0] for shape in shapes] == [width // 4] * 3 + [width]
     assert sides[0].first.weight.shape[-1] == 7
-    assert {side.state_dict()[name].shape[-1] for side, name in zip(sides, ("last.1.weight", "last.weight"), strict=True)} == {
-        1
-    }
+    lasts = zip(sides, ("last.1.weight", "last.weight"), strict=True)
+    assert [side.state_dict()[name].shape[-1] for side, name in lasts] == [1, 1]
 
 
 def test_weights_begin_with_the_variance_of_the_release_and_biases_at_zero() -> None:

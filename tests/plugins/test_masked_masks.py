@@ -9,10 +9,11 @@ import torch
 from scipy.stats import chisquare
 from torch import Generator
 
-from dvgen_masked.masks import _random_sets, bound_conditionals, masked_after, training_masks
+from dvgen_masked.masks import bound_conditionals, masked_after, training_masks
 
 
-def test_the_schedule_of_sampling_is_the_published_cosine() -> None:
+def test_the_schedule_of_sampling_is_the_cosine_of_the_code_release() -> None:
+    """Rounded down, as there; the paper rounds up."""
     assert masked_after(16, 8) == [15, 14, 13, 11, 8, 6, 3, 0]  # floor(16 cos(pi step / 16)), worked by hand
     for length, steps in itertools.product((1, 2, 5, 16, 64, 256), (1, 2, 7, 8, 12, 64, 300)):
         left = masked_after(length, steps)
@@ -39,14 +40,21 @@ def test_training_masks_have_the_distribution_of_their_schedule(schedule: str) -
     assert chisquare(masks.sum(dim=0).numpy()[[0, 2, 3, 4, 5]]).pvalue > 1e-6
 
 
-def test_random_sets_are_unbiased_and_stratified() -> None:
-    """Their mean weights are those of all sets; with a multiple of the length of masks, each size is as frequent."""
-    for masks in (2, 5):
-        every, weights = bound_conditionals(3, 7, "sets")
-        mean = torch.zeros_like(weights)
-        for seed in range(6000):
-            for hidden, weight in zip(*_random_sets(3, masks, Generator().manual_seed(seed)), strict=True):
-                mean[(every == hidden).all(dim=1)] += weight / 6000
-        torch.testing.assert_close(mean, weights, rtol=0, atol=0.03)
-    hidden, _ = bound_conditionals(6, 12, "sets")
-    assert sorted(hidden.sum(dim=1).tolist()) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+@pytest.mark.parametrize(("length", "masks"), [(3, 7), (64, 16), (4, 13)], ids=["all sets", "one order", "three orders"])
+def test_masks_are_on_the_cpu_whatever_the_default_device(length: int, masks: int) -> None:
+    """A model that is built on the meta device and then given memory has the same masks as any other."""
+    plain = bound_conditionals(length, masks)
+    with torch.device("meta"):
+        conditionals = bound_conditionals(length, masks)
+        drawn = training_masks(torch.ones(2, length, dtype=torch.bool, device="cpu"), "cosine", Generator().manual_seed(0))
+    assert drawn.device.type == "cpu"
+    assert all(torch.equal(mine, other) for mine, other in zip(conditionals, plain, strict=True))
+
+
+@pytest.mark.parametrize(("length", "masks"), [(3, 7), (64, 16), (64, 4), (6, 12), (4, 13)])
+def test_every_position_weighs_one(length: int, masks: int) -> None:
+    """So a perfect prior of independent codes gets its log-probability and not a nat more."""
+    hidden, weights = bound_conditionals(length, masks)
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(length, dtype=torch.float64))
+    assert not weights[~hidden].any()
+    assert len(hidden) <= masks

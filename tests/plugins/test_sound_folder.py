@@ -13,6 +13,7 @@ from dvgen.config import structure
 from dvgen.errors import ConfigError, DataError
 from dvgen_sound import folder
 from dvgen_sound.folder import SoundFolder
+from dvgen_sound.wav import decode
 
 RATE, LENGTH = 8000, 512
 
@@ -156,6 +157,23 @@ def test_missing_and_empty_folders_say_what_was_looked_for_and_where(tmp_path):
     save(tmp_path / "a.wav", np.zeros(7))
     with pytest.raises(DataError, match=r"none of the 1 wav files .*a\.wav: 7 samples at 8000 a second, shorter than .* 512"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "fault"),
+    [((), RATE, "holds no samples"), (range(LENGTH), 767999, "767999 samples a second.* too costly")],
+)
+def test_a_file_that_says_nothing_or_costs_too_much_is_refused_at_once(tmp_path, samples, rate, fault):
+    """A filter of fifteen million taps for 512 samples, where the rates share no factor."""
+    data = save(tmp_path / "a.wav", samples, rate=rate).read_bytes()
+    with pytest.raises(ValueError, match=fault):
+        decode(data, 16000)
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(44100, 48000), (11025, 16000), (22254, 8000), (192000, 22050), (8363, 16000)])
+def test_rates_in_use_can_be_brought_to_each_other(tmp_path, found, wanted):
+    data = save(tmp_path / "a.wav", rate=found).read_bytes()
+    assert len(decode(data, wanted)) == -(-LENGTH * wanted // found)
 
 
 def test_length_and_rate_are_fields_with_bounds():

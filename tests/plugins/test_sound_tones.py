@@ -33,6 +33,13 @@ def phrase(index):
     return next(itertools.islice(itertools.product(*map(range, FACTORS)), index, None))
 
 
+@pytest.mark.parametrize("index", [-1, SIZE])
+def test_an_index_that_there_is_not_is_refused(phrases, index):
+    """It is not wrapped round to another phrase."""
+    with pytest.raises(IndexError, match=f"0 to {SIZE - 1}"):
+        phrases.signals([0, index])
+
+
 def test_the_set_is_every_phrase_once_and_all_differ(phrases, samples):
     assert len(phrases) == SIZE == 6912 == len(samples.unique(dim=0))
     assert phrases.exhaustive

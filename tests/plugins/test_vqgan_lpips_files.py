@@ -42,6 +42,14 @@ def test_a_missing_file_is_named_with_its_places_and_its_source(
     assert "NOT a perceptual metric" in text
 
 
+def test_the_folder_of_weights_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell expands it where it is not quoted; a file of settings does not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DVGEN_WEIGHTS", "~/weights")
+    with pytest.raises(DataError, match=str(tmp_path / "weights" / TRUNKS["alex"].file)):
+        LPIPSLoss(LPIPSLoss.Config(net="alex"))
+
+
 def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[object, ...]:

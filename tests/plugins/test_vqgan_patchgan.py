@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dvgen.config import structure
 from dvgen.errors import ConfigError, ShapeError
@@ -69,6 +70,37 @@ def by_hand(inputs: int, layers: int, width: int, *, norm: bool) -> int:
     return total
 
 
+def normed(x: Tensor, weight: Tensor, bias: Tensor, norm: str) -> Tensor:
+    """(x - mean) / deviation over what the norm looks at: a channel of the batch, four channels or one of an image."""
+    b, c, h, w = x.shape
+    size = {"group": 4, "instance": 1, "batch": 1}[norm]
+    parts = x.view(b, c // size, size, h, w)
+    seen = (0, 2, 3, 4) if norm == "batch" else (2, 3, 4)
+    mean, variance = parts.mean(seen, keepdim=True), parts.var(seen, keepdim=True, correction=0)
+    standard = (parts - mean) / (variance + (1e-6 if norm == "group" else 1e-5)).sqrt()
+    return standard.view(b, c, h, w) * weight.view(c, 1, 1) + bias.view(c, 1, 1)
+
+
+@pytest.mark.parametrize("norm", sorted(NORMS))
+def test_logits_are_the_formula_of_pix2pix(norm: str) -> None:
+    """4x4 convolutions of strides 2, 2, 1, 1; norms on all but the first and the last; a fifth of what is negative."""
+    model = patchgan(layers=2, channels=8, norm=norm).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    images = torch.randn(3, 3, 16, 20, dtype=torch.float64)
+    state = dict(model.named_parameters())
+    names = sorted({int(name.split(".")[1]) for name in state})
+    kernels = [i for i in names if state[f"layers.{i}.weight"].ndim == 4]
+    x = images
+    for i, stride in zip(kernels, [2, 2, 1, 1], strict=True):
+        x = F.conv2d(x, state[f"layers.{i}.weight"], state.get(f"layers.{i}.bias"), stride=stride, padding=1)
+        if norm != "none" and i not in (kernels[0], kernels[-1]):
+            x = normed(x, state[f"layers.{i + 1}.weight"], state[f"layers.{i + 1}.bias"], norm)
+        if i != kernels[-1]:
+            x = torch.where(x < 0, x / 5, x)
+    torch.testing.assert_close(model(images), x, rtol=1e-9, atol=1e-9)
+
+
 def test_the_parameters_are_those_of_the_original() -> None:
     """pix2pix's code prints 2.769 million for a discriminator of six channels; with three, as in VQGAN, it has fewer.
 
@@ -120,7 +152,7 @@ def test_norms_stand_where_the_paper_puts_them() -> None:
     groups = [
         layer.num_groups for layer in patchgan(layers=2, channels=12, norm="group").layers if isinstance(layer, nn.GroupNorm)
     ]
-    assert groups == [8, 16]
+    assert groups == [6, 12]  # of four channels each, as everywhere in this plugin: a group of one would lose its mean
 
 
 @pytest.mark.parametrize("norm", sorted(NORMS))

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d
 from dvgen.config import structure
 from dvgen.errors import ConfigError, DataError, ShapeError
 from dvgen.interfaces.loss import Loss
+from dvgen_vqgan import lpips_network
 from dvgen_vqgan.lpips_network import TRUNKS
 from dvgen_vqgan.perceptual import LPIPSLoss, UntrainedLPIPSLoss
 
@@ -217,6 +218,14 @@ def test_what_cannot_be_compared_is_refused(name: str, make: Make) -> None:
     for shape in ((2, 2, 32, 32), (2, 1, 32), (3, 32, 32)):
         with pytest.raises(ShapeError, match=r"images \(b, 1 or 3, h, w\) and nothing else"):
             loss(torch.zeros(shape), torch.zeros(shape))
+
+
+def test_a_head_that_the_package_has_renamed_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = lpips_network._heads("alex")
+    renamed = {name.replace("lin3", "head3"): weight for name, weight in heads.items()}
+    monkeypatch.setattr(lpips_network, "_heads", lambda net: renamed)
+    with pytest.raises(DataError, match=r"no weights for lin3\.model\.1\.weight of net = 'alex'"):
+        make("alex")
 
 
 @ALL_NETS

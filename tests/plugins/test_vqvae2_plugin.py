@@ -220,3 +220,10 @@ def test_a_tokenizer_encodes_and_decodes_as_it_reconstructs(maps: int, names: tu
     assert all(torch.equal(*both) for both in zip(passed.codes, codes, strict=True))
     assert torch.equal(whole.decode(codes), passed.reconstructed)
     assert set(passed.losses) == {f"{name}.commitment" for name in names}
+
+
+def test_a_size_that_cannot_be_divided_names_every_setting_that_divides_it() -> None:
+    with pytest.raises(
+        ConfigError, match=r"cannot be divided by 16; .*encoder\.downsample or encoder\.step, or fewer encoder\.maps"
+    ):
+        pair(3)[0].grids((24, 24))

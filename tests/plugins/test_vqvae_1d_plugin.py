@@ -70,6 +70,14 @@ def test_one_strided_layer_is_the_sum_over_its_four_taps() -> None:
         torch.testing.assert_close(first(sound)[0, :, i], expected)
 
 
+def test_parameters_are_those_counted_by_hand() -> None:
+    """Half of the width next to the sound, all of it elsewhere: weights and biases of every layer in order."""
+    stack = 2 * ((8 * 4 * 3 + 4) + (4 * 8 + 8))
+    encoder = (1 * 4 * 4 + 4) + (4 * 8 * 4 + 8) + (8 * 8 * 4 + 8) + (8 * 8 * 3 + 8) + stack + (8 * 5 + 5)
+    decoder = (5 * 8 * 3 + 8) + stack + (8 * 8 * 4 + 8) + (8 * 4 * 4 + 4) + (4 * 1 * 4 + 1)
+    assert [sum(p.numel() for p in half.parameters()) for half in pair()] == [encoder, decoder]
+
+
 @pytest.mark.parametrize("downsample", [2, 8])
 def test_a_code_is_decided_by_the_sound_around_it_and_reaches_the_sound_around_it(downsample: int) -> None:
     """Both nets keep time: the middle of the sound and the middle code belong together, and far ends do not touch."""
