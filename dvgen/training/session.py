@@ -83,7 +83,7 @@ def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Ses
         warnings.simplefilter("ignore")
         try:
             strategy = "ddp" if hardware.devices > 1 else "auto"
-            mixed = [Bfloat16("bf16-mixed", _device(hardware.accelerator))] if hardware.precision == "bf16-mixed" else None
+            mixed = Bfloat16("bf16-mixed", _device(hardware.accelerator)) if hardware.precision == "bf16-mixed" else None
             fabric = Fabric(accelerator=hardware.accelerator, devices=hardware.devices, strategy=strategy, plugins=mixed)
             fabric.launch()
         except (RuntimeError, ValueError) as error:
