@@ -65,6 +65,8 @@ def test_two_processes_play_the_adversarial_game_of_one(tmp_path: Path) -> None:
     game = ("begin=1", "start=2", "ramp=2", "discriminator.norm=none", "discriminator.layers=1", "discriminator.channels=4")
     arguments = [
         *PRIOR,
+        "--discriminator",
+        "patchgan",
         *settings(
             *(f"adversarial.{field}" for field in game), "train.tokenizer.ema=0.9", "train.tokenizer.log_every=1", steps=(8, 1)
         ),
