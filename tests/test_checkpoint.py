@@ -78,6 +78,16 @@ def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     assert same(optimizer_tensors(resumed), optimizer_tensors(whole))
 
 
+def test_an_optimizers_state_of_other_parameters_is_refused() -> None:
+    """Their number alone says which they belong to: groups in another order would get each other's moments."""
+    module, optimizer = trained()
+    turned = torch.optim.AdamW(list(module.parameters())[::-1], lr=0.1)
+    fewer = torch.optim.AdamW(list(module.parameters())[:2], lr=0.1)
+    for other in (turned, fewer):
+        with pytest.raises(IntegrityError, match="of other parameters"):
+            load_optimizer(other, optimizer_tensors(optimizer))
+
+
 def test_an_optimiser_without_state_is_saved_too(tmp_path: Path) -> None:
     module, optimizer = trained(0)
     save_checkpoint(tmp_path, Checkpoint(0, 0.0, True, CONFIG, module.state_dict(), optimizer_tensors(optimizer)))

@@ -139,10 +139,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors of `optimizer_tensors` back."""
+    """Put tensors of `optimizer_tensors` back; raises IntegrityError when they are of other parameters, or in another order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
+        if int(number) >= len(parameters) or (tensor.ndim and tensor.shape != parameters[int(number)].shape):
+            raise IntegrityError(
+                "the optimiser's state is of other parameters, or in another order: was dvgen or a plugin changed since? "
+                "Train in another folder"
+            )
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
