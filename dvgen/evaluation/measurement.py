@@ -59,6 +59,7 @@ def _finite(instance: "Measurement", attribute: object, value: Any) -> None:
 class Measurement:
     """A value, its 95 % interval (None where there is none), the number of items behind it, and its protocol.
 
+    range: the least and the greatest value over the networks of an extractor that has several; otherwise None.
     Raises NonFiniteError for a value or an interval that is NaN or infinite, which JSON could not hold.
     """
 
@@ -66,6 +67,7 @@ class Measurement:
     interval: Interval | None = field(validator=_finite)
     n: int = field(validator=[instance_of(int), ge(1)])
     key: Key = field(validator=instance_of(Key))
+    range: Interval | None = field(default=None, validator=_finite)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables, lists and numbers, for results.json."""
@@ -75,22 +77,25 @@ class Measurement:
             "protocol": dict(self.key.protocol),
             "higher_is_better": self.key.higher_is_better,
         }
-        return {
-            "value": self.value,
-            "interval": None if self.interval is None else list(self.interval),
-            "n": self.n,
-            "key": key,
-        }
+        table = {"value": self.value, "interval": _listed(self.interval), "n": self.n, "key": key}
+        return table if self.range is None else table | {"range": _listed(self.range)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises DataError for anything else."""
         try:
-            value, interval = float(table["value"]), table["interval"]
-            ends = None if interval is None else (float(interval[0]), float(interval[1]))
-            return cls(value, ends, table["n"], Key(**table["key"]))
+            interval, spread = _ends(table["interval"]), _ends(table.get("range"))
+            return cls(float(table["value"]), interval, table["n"], Key(**table["key"]), spread)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"not a measurement: {type(error).__name__}: {error}; expected what dvgen wrote") from None
+
+
+def _listed(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _ends(interval: Any) -> Interval | None:
+    return None if interval is None else (float(interval[0]), float(interval[1]))
 
 
 def best(measurements: Sequence[Measurement]) -> int:

@@ -1,7 +1,7 @@
 """Data: sets of signals with labels, and sources of codes whose probability is known."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -51,11 +51,19 @@ class Dataset(ABC):
 
 
 class CodeSource(ABC):
-    """A source of codes with a known log-probability, for proving priors; `__init__(config)`."""
+    """A source of codes with a known log-probability, for proving priors; `__init__(config)`.
+
+    levels: what it draws. sizes: how many draws the splits "train", "validation" and "test" have.
+    version: raised whenever the same config would draw other codes, so that results of both are never compared.
+    entropy: of one draw (all levels together) in nats, where it has a closed form; otherwise None.
+    """
 
     Config: ClassVar[type[Any]]
 
     levels: tuple[Level, ...]
+    sizes: Mapping[str, int]
+    version: int = 1
+    entropy: float | None = None
 
     @abstractmethod
     def sample(self, n: int, seed: int) -> Codes:
