@@ -7,11 +7,11 @@ import attrs
 
 from dvgen.config import structure, unstructure
 from dvgen.errors import ConfigError, PluginError
-from dvgen.experiment import Choice, Experiment, choices_in, experiment_from
+from dvgen.experiment import Choice, DataChoice, Experiment, choices_in, experiment_from
 from dvgen.parts import Part, overlaid, parts, stacked
 from dvgen.registry import Registry
 
-_KINDS = {"data": "dataset", "adversarial.discriminator": "discriminator", "adversarial.loss": "adversarial-loss"}
+_KINDS = {"adversarial.discriminator": "discriminator", "adversarial.loss": "adversarial-loss"}
 """The kind of component at a path of an experiment, where it is not the path itself."""
 _DEEPEST = 16  # far more than a person writes: deeper is a default that comes back to itself
 
@@ -73,7 +73,7 @@ def resolved(registry: Registry, experiment: Experiment) -> Experiment:
     return attrs.evolve(
         experiment,
         adversarial=game,
-        data=full("dataset", experiment.data),
+        data=full(data_kind(experiment.data), experiment.data),
         encoder=full("encoder", experiment.encoder),
         decoder=full("decoder", experiment.decoder),
         quantizer=tuple(full("quantizer", choice) for choice in experiment.quantizer),
@@ -144,7 +144,8 @@ def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]
     faults: list[str] = []
     for path, choice in choices_in(table):
         try:
-            component_config(registry, _KINDS.get(path, path), choice, path)
+            kind = data_kind(choice) if isinstance(choice, DataChoice) else _KINDS.get(path, path)
+            component_config(registry, kind, choice, path)
         except ConfigError as error:
             faults += str(error).splitlines()
     return faults
@@ -152,7 +153,7 @@ def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]
 
 def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
     """Path in the file, kind, and choice of every component of an experiment."""
-    yield "data", "dataset", experiment.data
+    yield "data", data_kind(experiment.data), experiment.data
     yield "encoder", "encoder", experiment.encoder
     yield "decoder", "decoder", experiment.decoder
     lists: dict[str, tuple[Choice, ...]] = {
@@ -166,4 +167,10 @@ def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
     if experiment.adversarial is not None:
         yield "adversarial.discriminator", "discriminator", experiment.adversarial.discriminator
         yield "adversarial.loss", "adversarial-loss", experiment.adversarial.loss
-    yield "evaluate.features", "features", Choice(use=experiment.evaluate.features)
+    for name in experiment.evaluate.features:
+        yield "evaluate.features", "features", Choice(use=name)
+
+
+def data_kind(choice: DataChoice) -> str:
+    """The kind of component that fills the data box: a set of signals, or a source of codes."""
+    return "code-source" if choice.truth else "dataset"

@@ -15,6 +15,11 @@ from dvgen.errors import ConfigError
 
 SCHEMA = 1
 PRECISIONS = ("32-true", "bf16-mixed")
+_LARGE = r"[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?"
+_AMOUNTS = {"steps": "[0-9]+", "codes": _LARGE, "flops": _LARGE, "seconds": r"[0-9]+(\.[0-9]+)?"}
+"""How much of each unit a budget may be, as it is written."""
+TRUTH = "truth"
+"""What `--data` says before the name of a source of codes."""
 
 
 @frozen(kw_only=True)
@@ -27,9 +32,19 @@ class Choice:
 
 @frozen(kw_only=True)
 class DataChoice(Choice):
-    """A data set, and where it lies (what stands after the colon of `--data NAME:LOCATION`)."""
+    """A data set, and where it lies (what stands after the colon of `--data NAME:LOCATION`).
+
+    With `truth`, a source of codes instead, whose probabilities are known (`--data truth:NAME`): it has no location, and an
+    experiment on it has a prior, but no tokenizer.
+    """
 
     location: str | None = None
+    truth: bool = field(default=False)
+
+    @truth.validator
+    def _nowhere(self, attribute: object, value: bool) -> None:
+        if value and self.location is not None:
+            raise ValueError(f"a source of codes has no location, got {self.location!r}; leave it out")
 
 
 @frozen(kw_only=True)
@@ -47,18 +62,24 @@ class PriorChoice(Choice):
 
 
 def _budget(instance: object, attribute: object, value: str) -> None:
-    """attrs validator: steps:N or seconds:S, more than nothing."""
-    match = re.fullmatch(r"(steps:\d+|seconds:\d+(\.\d+)?)", value)
-    if match is None or not float(value.partition(":")[2]):
-        raise ValueError(f"expected steps:N or seconds:S, more than 0, got {value!r}")
+    """attrs validator: a whole number of steps, codes or operations, or a number of seconds; more than nothing."""
+    unit, _, amount = value.partition(":")
+    written = unit in _AMOUNTS and re.fullmatch(_AMOUNTS[unit], amount)
+    if not written or not 0 < float(amount) < float("inf") or (unit != "seconds" and not float(amount).is_integer()):
+        raise ValueError(
+            "expected steps:N, codes:N, flops:N or seconds:S, more than 0, with whole N, "
+            f"of codes and flops also as in flops:2e15; got {value!r}"
+        )
 
 
 @frozen(kw_only=True)
 class Training:
     """How one stage is trained: Adam with decoupled weight decay.
 
-    `budget` is "steps:N" or "seconds:S" of training time. The learning rate rises over `warmup` steps, stays, and falls
-    to zero over the last `decay` (a fraction) of the budget. A step averages `micro_batches` parts of its batch.
+    `budget` is "steps:N", "codes:N" (images times codes an image), "flops:X" (dense operations, forward and backward), or
+    "seconds:S" of training alone; it ends with the first step that reaches it. The learning rate rises over `warmup`
+    steps, stays, and falls to zero over the last `decay` (a fraction) of the budget, so only the end of a run is a result
+    at a budget, and no point before it. A step averages `micro_batches` parts of its batch.
     `ema` is the decay of a moving average of the weights, which evaluation then uses in their stead; 0 keeps none.
     """
 
@@ -114,12 +135,19 @@ class Adversarial:
 
 @frozen(kw_only=True)
 class Evaluation:
-    """How results are measured: samples drawn for the Frechet distance, its features, images in the picture grids."""
+    """How results are measured: samples drawn, features of the distances, images in the picture grids.
+
+    `features` that are named must be there; without names, all that the data and the weights at hand allow are measured.
+    `bound` adds an upper bound of the image's own negative log-likelihood. `maps`: of the test split, that the range coder of
+    the verification writes and reads; 0 verifies nothing.
+    """
 
     samples: int = field(default=1024, validator=ge(2))
-    features: str = "rand"
+    features: tuple[str, ...] = ()
     batch: int = field(default=128, validator=ge(1))
     grid: int = field(default=64, validator=ge(1))
+    bound: bool = False
+    maps: int = field(default=16, validator=ge(0))
 
 
 @frozen(kw_only=True)
@@ -173,6 +201,9 @@ def experiment_from(table: Mapping[str, Any]) -> Experiment:
             known[key] = [_split(item, _choice_type(key)) for item in listed]
         elif key == "adversarial" and isinstance(value, Mapping):
             known[key] = {name: _split(part, Choice) if name in _PLAYERS else part for name, part in value.items()}
+        elif key == "evaluate" and isinstance(value, Mapping) and isinstance(value.get("features"), str):
+            # as runs from before there could be several wrote it, and as a person does
+            known[key] = {**value, "features": [name.strip() for name in value["features"].split(",")]}
         else:
             known[key] = _split(value, _choice_type(key)) if key in _SINGLE else value
     return structure(known, Experiment)
@@ -210,7 +241,9 @@ def choices_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:
     for path, value in ({box: table.get(box) for box in (*_SINGLE, *_LISTS)} | players).items():
         for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, Mapping) and isinstance(entry.get("use"), str):
-                yield path, Choice(use=entry["use"], fields=_split(entry, _choice_type(path))["fields"])
+                kind = DataChoice if path == "data" else Choice
+                known = {"truth": True} if path == "data" and entry.get("truth") is True else {}
+                yield path, kind(use=entry["use"], fields=_split(entry, _choice_type(path))["fields"], **known)
 
 
 def decisive(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,11 +257,11 @@ def digest(value: object) -> str:
 
 
 def parse_data(text: str) -> DataChoice:
-    """`NAME` or `NAME:LOCATION` as given to `--data`."""
+    """`NAME`, `NAME:LOCATION` or `truth:SOURCE` as given to `--data`."""
     name, colon, location = text.partition(":")
     if not name or (colon and not location):
-        raise ConfigError(f"--data {text!r}: expected NAME or NAME:LOCATION, such as shapes or folder:images")
-    return DataChoice(use=name, location=location or None)
+        raise ConfigError(f"--data {text!r}: expected NAME, NAME:LOCATION or truth:SOURCE, such as shapes or folder:images")
+    return DataChoice(use=location, truth=True) if name == TRUTH else DataChoice(use=name, location=location or None)
 
 
 def _choice_type(key: str) -> type:
@@ -245,5 +278,5 @@ def _split(value: Any, kind: type) -> Any:
 
 
 def _join(table: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in table.items() if name != "fields" and value is not None}
+    own = {name: value for name, value in table.items() if name != "fields" and value is not None and value is not False}
     return own | dict(table["fields"])

@@ -1,4 +1,4 @@
-"""Priors with one bug each in what they say of codes (R1 to R9), and what that asks of every model."""
+"""Priors with one bug each in what they say of codes (R1 to R9, R15), and what that asks of every model."""
 
 from typing import Any
 
@@ -44,6 +44,22 @@ class BoundThatIsNone(ToyTable):
 
     def forward(self, codes: Codes, context: Context) -> tuple[Tensor, ...]:
         return tuple(0.9 * terms for terms in super().forward(codes, context))
+
+
+@planted("R3 equal_logits")
+class FirstCodeIsFree(ToyPrior):
+    def forward(self, codes: Codes, context: Context) -> tuple[Tensor, ...]:
+        (terms,) = super().forward(codes, context)
+        flat = terms.flatten(1)
+        return (torch.cat([flat[:, :1] * 0, flat[:, 1:]], dim=1).view_as(terms),)
+
+
+@planted("R15 another_order")
+class FirstOfTheBatchIsSpecial(ToyPrior):
+    def logits(self, codes: Tensor, context: Context) -> Tensor:
+        logits = super().logits(codes, context)
+        logits[2:] = 2 * logits[2:]
+        return logits
 
 
 @planted("R4 loss")
@@ -119,6 +135,15 @@ class PlacesOffByOne(ToyPrior):
     def step(self, state: dict[str, Any], previous: Tensor | None) -> Tensor:
         state["place"] = min(max(state["place"], 1), self.level.length - 1)
         return super().step(state, previous)
+
+
+@planted("R9 steps_give_terms")
+class SoftmaxOverPlaces(ToyPrior):
+    def forward(self, codes: Codes, context: Context) -> tuple[Tensor, ...]:
+        (code,) = codes
+        log_probs = self.logits(code.clamp(min=0), context).log_softmax(dim=1)
+        terms = log_probs.gather(-1, code.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        return (torch.where(code == MASKED, 0.0, terms),)
 
 
 @planted("R9 states_are_apart")

@@ -1,6 +1,7 @@
 """Counting priors are normalised, and right on examples small enough to count by hand."""
 
 import itertools
+import lzma
 import math
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dvgen.errors import ShapeError
-from dvgen.evaluation.baselines import LeftUp, Unigram
+from dvgen.evaluation.baselines import FILTERS, LADDER, ladder, lzma_bits, unigram_samples
+from dvgen.evaluation.counting import NEIGHBOURS, POSITION, Conditional, Unigram
+from dvgen.interfaces.codes import Level
 
 
 def markov(n: int, grid: tuple[int, ...], num_codes: int, seed: int = 0) -> Tensor:
@@ -22,25 +25,37 @@ def markov(n: int, grid: tuple[int, ...], num_codes: int, seed: int = 0) -> Tens
     return torch.from_numpy(steps.cumsum(axis=-1) % num_codes)
 
 
+def left_up(codes: Tensor, num_codes: int) -> Conditional:
+    return Conditional.fit(codes, num_codes, ("left", "up"))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
-    num_codes=st.integers(1, 5), n=st.integers(1, 30), seed=st.integers(0, 1000), grid=st.sampled_from([(5,), (3, 2), (1, 1)])
+    num_codes=st.integers(1, 3),
+    n=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+    grid=st.sampled_from([(5,), (3, 2), (1, 1)]),
+    names=st.sampled_from([("left",), ("left", "up"), tuple(NEIGHBOURS)]),
 )
-def test_probabilities_of_every_context_add_up_to_one(num_codes: int, n: int, seed: int, grid: tuple[int, ...]) -> None:
+def test_probabilities_of_every_context_add_up_to_one(
+    num_codes: int, n: int, seed: int, grid: tuple[int, ...], names: tuple[str, ...]
+) -> None:
     """Contexts never seen in training and borders included."""
     generator = torch.Generator().manual_seed(seed)
-    prior = LeftUp.fit(torch.randint(num_codes, (n, *grid), generator=generator), num_codes)
-    contexts = np.array(list(itertools.product(range(num_codes + 1), repeat=2)))
-    total = sum(prior.probability(contexts[:, 0], contexts[:, 1], np.full(len(contexts), code)) for code in range(num_codes))
+    prior = Conditional.fit(torch.randint(num_codes, (n, *grid), generator=generator), num_codes, names)
+    columns = list(np.array(list(itertools.product(range(num_codes + 1), repeat=len(names)))).T)
+    base = max(num_codes + 1, math.prod(grid))
+    total = sum(prior.probability(columns, np.full(len(columns[0]), code), base) for code in range(num_codes))
     np.testing.assert_allclose(total, 1, atol=1e-12)
 
 
-@pytest.mark.parametrize(("grid", "num_codes"), [((4,), 3), ((2, 2), 3), ((3, 2), 2)])
-@pytest.mark.parametrize("kind", [Unigram, LeftUp])
-def test_probabilities_of_all_maps_add_up_to_one(kind: type[Unigram | LeftUp], grid: tuple[int, ...], num_codes: int) -> None:
+@pytest.mark.parametrize(("grid", "num_codes"), [((4,), 3), ((2, 2), 3), ((3, 2), 2), ((2, 3), 2)])
+@pytest.mark.parametrize("name", LADDER)
+def test_probabilities_of_all_maps_add_up_to_one(name: str, grid: tuple[int, ...], num_codes: int) -> None:
+    """So nothing given to a code is the code itself or comes after it."""
     every = torch.tensor(list(itertools.product(range(num_codes), repeat=math.prod(grid)))).reshape(-1, *grid)
-    prior = kind.fit(markov(4, grid, num_codes), num_codes)
-    assert np.exp(-prior.nats(every)).sum() == pytest.approx(1, abs=1e-12)
+    found = ladder((Level("a", grid, num_codes),), (markov(4, grid, num_codes),), (every,))[name]
+    assert np.exp(-found).sum() == pytest.approx(1, abs=1e-12)
 
 
 def test_a_unigram_is_counts_plus_one_half() -> None:
@@ -51,7 +66,7 @@ def test_a_unigram_is_counts_plus_one_half() -> None:
 
 def test_neighbours_are_counted_and_discounted_as_by_hand() -> None:
     """Two codes, one 2x2 image twice: contexts, counts and every discount written out. `2` is the border."""
-    prior = LeftUp.fit(torch.tensor([[[0, 1], [1, 1]], [[0, 1], [1, 0]]]), 2)
+    prior = left_up(torch.tensor([[[0, 1], [1, 1]], [[0, 1], [1, 0]]]), 2)
     # (left, up) -> codes: (2,2): 0 0; (0,2): 1 1; (2,0): 1 1; (1,1): 1 0. Pairs seen once: 2, twice: 3.
     d_both = 2 / (2 + 2 * 3)
     # left alone: 2 -> 0 0 1 1; 0 -> 1 1; 1 -> 1 0: once 2, twice 3. Up alone is the same by symmetry.
@@ -85,7 +100,7 @@ def test_in_one_dimension_the_two_codes_before_are_the_context() -> None:
     for t in range(2, 8):
         codes[:, t] = (codes[:, t - 1] + codes[:, t - 2]) % 5
     train, test = torch.from_numpy(codes[:2000]), torch.from_numpy(codes[2000:])
-    assert LeftUp.fit(train, 5).nats(test).mean() == pytest.approx(2 * math.log(5), rel=0.01)
+    assert left_up(train, 5).nats(test).mean() == pytest.approx(2 * math.log(5), rel=0.01)
 
 
 def test_a_two_dimensional_map_is_predicted_from_left_and_up() -> None:
@@ -94,7 +109,7 @@ def test_a_two_dimensional_map_is_predicted_from_left_and_up() -> None:
     for i, j in itertools.product(range(1, 4), repeat=2):
         codes[:, i, j] = (codes[:, i - 1, j] + codes[:, i, j - 1]) % 5
     train, test = torch.from_numpy(codes[:2000]), torch.from_numpy(codes[2000:])
-    assert LeftUp.fit(train, 5).nats(test).mean() == pytest.approx(7 * math.log(5), rel=0.02)
+    assert left_up(train, 5).nats(test).mean() == pytest.approx(7 * math.log(5), rel=0.02)
 
 
 def test_the_unigram_reaches_the_entropy_of_independent_codes_and_left_up_does_not_beat_it() -> None:
@@ -104,34 +119,154 @@ def test_the_unigram_reaches_the_entropy_of_independent_codes_and_left_up_does_n
     entropy = -(share * np.log(share)).sum()
     found = Unigram.fit(train, 4).nats(test)
     assert found.mean() / 16 == pytest.approx(entropy, abs=5 * found.std() / 16 / 2000**0.5 + 1e-4)
-    assert LeftUp.fit(train, 4).nats(test).mean() > found.mean()
+    assert left_up(train, 4).nats(test).mean() > found.mean()
 
 
 def test_back_off_saves_a_large_codebook_from_ruin() -> None:
     """Few images, 512 codes, nearly every pair of neighbours new: still close to what the left neighbour alone gives."""
     codes = markov(600, (8, 8), 512)
-    per_code = LeftUp.fit(codes[:300], 512).nats(codes[300:]).mean() / 64
+    per_code = left_up(codes[:300], 512).nats(codes[300:]).mean() / 64
     truth = (8 * math.log(512) + 56 * math.log(2)) / 64
     assert truth < per_code < truth + 1.0
     assert per_code < Unigram.fit(codes[:300], 512).nats(codes[300:]).mean() / 64 - 3
 
 
+def test_a_position_has_shares_of_its_own() -> None:
+    """Each position of three draws from two codes of its own: the entropy is log 2, that of all positions together log 6."""
+    rng = np.random.default_rng(0)
+    codes = torch.from_numpy(rng.integers(0, 2, (3000, 3)) + 2 * np.arange(3))
+    train, test = codes[:2000], codes[2000:]
+    found = ladder((Level("a", (3,), 6),), (train,), (test,))
+    assert found["position unigram"].mean() == pytest.approx(3 * math.log(2), rel=0.01)
+    assert found["unigram"].mean() == pytest.approx(3 * math.log(6), rel=0.01)
+    # by hand: the position's count, discounted, and the share of the code at all positions, discounted too
+    prior = Conditional.fit(torch.tensor([[0, 1], [0, 1], [0, 0]]), 2, (POSITION,))
+    d = 1 / (1 + 2 * 1)  # position 0: 0 three times; position 1: 1 twice and 0 once
+    least = 0.05  # of all six codes 0 stands four times and 1 twice: none once, so the least discount
+    share = (2 - least) / 6 + least * 2 / 6 / 2
+    expected = -math.log((3 - d + d * (1 - share)) / 3) - math.log((2 - d + d * 2 * share) / 3)
+    assert prior.nats(torch.tensor([[0, 1]])) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_each_of_four_neighbours_is_seen_where_it_is(name: str) -> None:
+    """Each code copies one neighbour, where there is one: only that neighbour makes it certain, and all four do."""
+    rng = np.random.default_rng(0)
+    down, across = NEIGHBOURS[name]
+    codes = rng.integers(0, 6, size=(3000, 4, 4))
+    free = 16
+    for i, j in itertools.product(range(4), repeat=2):
+        if i + down >= 0 and 0 <= j + across < 4:
+            codes[:, i, j] = codes[:, i + down, j + across]
+            free -= 1
+    train, test = torch.from_numpy(codes[:2000]), torch.from_numpy(codes[2000:])
+    for names in ((name,), tuple(NEIGHBOURS)):
+        assert Conditional.fit(train, 6, names).nats(test).mean() == pytest.approx(free * math.log(6), rel=0.03)
+    others = tuple(other for other in NEIGHBOURS if other != name)
+    assert Conditional.fit(train, 6, others).nats(test).mean() > (free + 1) * math.log(6)
+
+
+@pytest.mark.parametrize("back", [1, 2, 3, 4])
+def test_in_one_dimension_neighbours_are_the_four_codes_before(back: int) -> None:
+    codes = np.random.default_rng(0).integers(0, 6, size=(3000, 12))
+    for t in range(back, 12):
+        codes[:, t] = codes[:, t - back]
+    train, test = torch.from_numpy(codes[:2000]), torch.from_numpy(codes[2000:])
+    found = ladder((Level("a", (12,), 6),), (train,), (test,))
+    certain = back * math.log(6)
+    assert found["four neighbours"].mean() == pytest.approx(certain, rel=0.1)
+    assert (found["left"].mean() < 1.1 * certain) == (back == 1)
+    assert (found["left+up"].mean() < 1.1 * certain) == (back <= 2)
+
+
+def test_the_ladder_has_every_model_at_every_level_by_itself() -> None:
+    levels = (Level("top", (2, 2), 3), Level("bottom", (4, 4), 5))
+    train, test = ((markov(n, (2, 2), 3, n), markov(n, (4, 4), 5, n)) for n in (200, 30))
+    found = ladder(levels, train, test)
+    assert tuple(found) == LADDER
+    assert LADDER == ("uniform", "unigram", "position unigram", "left", "left+up", "four neighbours")
+    for name, nats in found.items():
+        assert (nats.shape, nats.dtype) == ((2, 30), np.float64)
+        for i, level in enumerate(levels):
+            np.testing.assert_array_equal(ladder((level,), (train[i],), (test[i],))[name], nats[i : i + 1])
+    np.testing.assert_allclose(found["uniform"], [[4 * math.log(3)] * 30, [16 * math.log(5)] * 30])
+    np.testing.assert_array_equal(found["unigram"][1], Unigram.fit(train[1], 5).nats(test[1]))
+    assert found["left"].sum() < 0.7 * found["unigram"].sum()  # what is told of the left neighbour is used
+
+
+def test_a_large_split_is_counted_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvgen.evaluation.baselines.MOST_CODES", 100)
+    codes, level = markov(50, (4, 4), 5), Level("a", (4, 4), 5)
+    some, test = ladder((level,), (codes,), (codes,)), ladder((level,), (codes[:6],), (codes,))
+    for name in LADDER:
+        np.testing.assert_array_equal(some[name], test[name])
+
+
+def test_codes_too_many_to_be_multiplied_are_told_apart() -> None:
+    """Four neighbours of 2^20 codes have 2^80 contexts, more than a 64-bit number holds."""
+    codes = markov(200, (3, 3), 2) * (2**20 - 1)
+    few, many = (Conditional.fit(part, k, tuple(NEIGHBOURS)) for part, k in ((codes // (2**20 - 1), 2), (codes, 2**20)))
+    assert many.nats(codes).mean() == pytest.approx(few.nats(codes // (2**20 - 1)).mean(), abs=0.2)
+
+
+def test_lzma_takes_the_entropy_of_independent_codes_and_little_for_what_repeats() -> None:
+    """Independent codes of 256 cannot be compressed; one image again and again costs nearly nothing."""
+    level = Level("a", (8, 8), 256)
+    noise = torch.randint(256, (300, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert lzma_bits((level,), (noise,)) == pytest.approx(8 * 64, rel=0.01)
+    assert lzma_bits((level,), (noise[:1].expand(300, 8, 8),)) < 15
+    assert lzma_bits((level, level), (noise, noise)) == pytest.approx(2 * lzma_bits((level,), (noise,)))
+    wide = Level("b", (8, 8), 2**16)
+    assert lzma_bits((wide,), (noise * 257,)) < 8 * 64 * 1.2
+
+
+def test_lzma_can_be_undone() -> None:
+    """What is counted is a whole message: as long as one that Python's own decoder gives back."""
+    codes = markov(100, (5,), 300)
+    packed = codes.numpy().astype("<u2").tobytes()
+    message = lzma.compress(packed, format=lzma.FORMAT_RAW, filters=FILTERS)
+    assert lzma.decompress(message, format=lzma.FORMAT_RAW, filters=FILTERS) == packed
+    assert lzma_bits((Level("a", (5,), 300),), (codes,)) == pytest.approx(8 * len(message) / 100)
+
+
+def test_unigram_samples_have_the_shares_of_the_codes_and_no_memory_of_places() -> None:
+    levels = (Level("top", (2,), 4), Level("bottom", (3, 3), 3))
+    train = (torch.tensor([[0, 1], [0, 2]]).repeat(500, 1), torch.arange(3).expand(1000, 3, 3))
+    samples = unigram_samples(levels, train, 2000, seed=5)
+    assert [tuple(code.shape) for code in samples] == [(2000, 2), (2000, 3, 3)]
+    top = samples[0].flatten().bincount(minlength=4) / 4000
+    assert top.tolist() == pytest.approx([0.5, 0.25, 0.25, 0], abs=0.03)
+    assert (samples[1][:, :, 0] == 0).double().mean() == pytest.approx(1 / 3, abs=0.03)
+    again, other = unigram_samples(levels, train, 2000, seed=5), unigram_samples(levels, train, 2000, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(samples, again, strict=True))
+    assert not torch.equal(samples[0], other[0])
+
+
 def test_codes_out_of_range_masked_or_of_another_kind_are_refused() -> None:
     good = torch.zeros(2, 3, dtype=torch.int64)
-    for kind in (Unigram, LeftUp):
-        prior = kind.fit(good, 2)
+    for fit in (Unigram.fit, left_up):
+        prior = fit(good, 2)
         for bad in (good + 2, good - 1):
             with pytest.raises(ShapeError, match=r"0\.\.1"):
                 prior.nats(bad)
             with pytest.raises(ShapeError, match=r"0\.\.1"):
-                kind.fit(bad, 2)
+                fit(bad, 2)
         with pytest.raises(ShapeError, match="int64"):
             prior.nats(good.float())
+    level = (Level("a", (3,), 2),)
+    for bad in (good + 2, good - 1, good[:, :2]):
+        with pytest.raises(ShapeError):
+            ladder(level, (good,), (bad,))
+        with pytest.raises(ShapeError):
+            lzma_bits(level, (bad,))
+        with pytest.raises(ShapeError):
+            unigram_samples(level, (bad,), 1, 0)
 
 
-def test_a_code_never_seen_is_unlikely_and_not_impossible() -> None:
+@pytest.mark.parametrize("name", LADDER[1:])
+def test_a_code_never_seen_is_unlikely_and_not_impossible(name: str) -> None:
     """Even when every count is large, so that nothing was seen once and the estimated discount would be 0."""
-    for kind in (Unigram, LeftUp):
-        nats = kind.fit(torch.zeros(100, 4, dtype=torch.int64), 3).nats(torch.tensor([[0, 0, 0, 0], [0, 2, 0, 0]]))
-        assert np.isfinite(nats).all()
-        assert nats[1] > nats[0] + 3
+    train, test = torch.zeros(100, 4, dtype=torch.int64), torch.tensor([[0, 0, 0, 0], [0, 2, 0, 0]])
+    ((one, other),) = ladder((Level("a", (4,), 3),), (train,), (test,))[name]
+    assert np.isfinite(other)
+    assert other > one + 3

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attrs import evolve
 from toy_runs import settings, watched
 
 from dvgen.cli import main
 from dvgen.cli.options import experiment_table, finished_experiment, put
 from dvgen.compare.grid import expand
-from dvgen.compare.results import Repeat, merge, row_labels, verdicts
-from dvgen.compare.rows import Comparison, compare_all, open_all
-from dvgen.errors import ConfigError, IncomparableError, Stopped
+from dvgen.compare import Comparison, compare_all, open_all
+from dvgen.compare.verdicts import Contestant, fidelity, verdicts
+from dvgen.errors import ConfigError, Stopped
 from dvgen.evaluation.measurement import Key, Measurement
 from dvgen.experiment import Experiment, experiment_from
 from dvgen.registry import Registry
 
 PRIORS = "gpt,independent"
+LADDER = ["uniform", "unigram", "position unigram", "left", "left+up", "four neighbours", "lzma"]
 NO_OPTIONS = dict.fromkeys(
     (
         "recipe",
@@ -55,7 +55,7 @@ def results_of(folder: Path) -> Any:
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            gone = ("created", "train_seconds", "samples_per_second", "folder", "environment")
+            gone = ("created", "train_seconds", "samples_per_second", "folder", "environment", "seconds", "command")
             return {key: strip(item) for key, item in value.items() if key not in gone}
         return [strip(item) for item in value] if isinstance(value, list) else value
 
@@ -86,32 +86,32 @@ def measurements(document: Any) -> list[tuple[str, Any]]:
     """Every measurement of a results document."""
     found = []
     for group in document["groups"]:
-        for holder in (group["tokenizer"], *group["rows"], *group["baselines"]):
+        for holder in (group["tokenizer"], *group["rows"], *group["baselines"], *group["references"]):
             found += list(holder["measurements"].items())
     return found
 
 
 def test_results_are_complete(finished: Path) -> None:
     document = json.loads((finished / "results.json").read_text())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["repeats"] == 1
     assert {"dvgen", "torch", "numpy"} <= set(document["environment"]["versions"])
     (group,) = document["groups"]
     assert [row["prior"] for row in group["rows"]] == ["gpt", "independent"]
-    assert [row["name"] for row in group["baselines"]] == ["unigram", "left+up"]
+    assert [row["name"] for row in group["baselines"]] == LADDER
     assert {"psnr", "usage/codes", "perplexity/codes"} <= set(group["tokenizer"]["measurements"])
     for row in group["rows"]:
         assert {"nll", "bits_code", "bits_image", "excess"} <= set(row["measurements"])
         assert row["steps"] == 3
         assert row["train_seconds"] > 0
-        assert (finished / "rows" / row["repeats"][0]["folder"]).is_dir()
+        assert (finished / row["repeats"][0]["folder"]).is_dir()
         assert experiment_from(row["experiment"])
     (verdict,) = group["verdicts"]
     assert verdict["pair"] == ["gpt", "independent"]
     assert verdict["unit"] == "nats/code"
     assert group["tokenizer"]["images"] == {"train": 40, "validation": 4, "test": 4}
     for name, found in measurements(document):
-        assert set(found) == {"value", "interval", "n", "key"}, name
+        assert set(found) - {"range"} == {"value", "interval", "n", "key"}, name
         assert np.isfinite(found["value"])
         assert found["n"] >= 1
         assert found["key"]["metric"]
@@ -269,56 +269,96 @@ def test_the_base_of_a_grid_is_not_changed() -> None:
     assert base == before
 
 
-def repeat(nats: list[float], protocol: str = "same") -> Repeat:
-    """A row measured on images of four codes."""
-    array = np.array([nats])
-    keys = {name: Key(name, "nats/code", {"codes": protocol}) for name in ("nll", "bits_code", "bits_image")}
-    values = {"nll": array.mean() / 4, "bits_code": array.mean() / 4 / np.log(2), "bits_image": array.mean() / np.log(2)}
-    found = {name: Measurement(float(values[name]), None, len(nats), key) for name, key in keys.items()}
-    return Repeat(Path("x"), 1, found, array, 1.0, 1, 1.0)
+def contestant(
+    name: str, *repeats: list[float], protocol: str = "same", budget: str = "steps:1", unranked: str = ""
+) -> Contestant:
+    """A row with nats/code of a few images, a list a repeat."""
+    found = [
+        {"nll": Measurement(float(np.mean(nats)), None, len(nats), Key("nll", "nats/code", {"codes": protocol}))}
+        for nats in repeats
+    ]
+    return Contestant(name, budget, found[0], [np.array(nats) for nats in repeats], found, unranked)
 
 
-def judged(one: list[Repeat], other: list[Repeat]) -> dict[str, Any]:
-    (verdict,) = verdicts([("left", merge(one), one), ("right", merge(other), other)])
+def judged(one: Contestant, other: Contestant) -> dict[str, Any]:
+    (verdict,) = verdicts([one, other])
     return verdict
 
 
 def test_equal_rows_tie_and_a_clear_difference_does_not() -> None:
-    assert judged([repeat([4.0, 8.0, 6.0])], [repeat([4.0, 8.0, 6.0])])["verdict"] == "tie"
-    assert judged([repeat([4.0, 8.0, 6.0])], [repeat([8.0, 4.0, 6.0])])["verdict"] == "tie"
-    clear = judged([repeat([4.0, 8.0, 6.0])], [repeat([4.4, 8.5, 6.4])])
+    left = contestant("left", [1.0, 2.0, 1.5])
+    assert judged(left, contestant("right", [1.0, 2.0, 1.5]))["verdict"] == "tie"
+    assert judged(left, contestant("right", [2.0, 1.0, 1.5]))["verdict"] == "tie"
+    clear = judged(left, contestant("right", [1.1, 2.125, 1.6]))
     assert clear["verdict"] == "left is better"
-    assert clear["difference"] == pytest.approx(-(0.4 + 0.5 + 0.4) / 3 / 4)
-    assert judged([repeat([4.4, 8.5, 6.4])], [repeat([4.0, 8.0, 6.0])])["verdict"] == "right is better"
-    assert judged([repeat([4.0])], [repeat([5.0])])["verdict"] == "tie"  # one image proves nothing
+    assert clear["difference"] == pytest.approx(-(0.1 + 0.125 + 0.1) / 3)
+    assert clear["better_on_image"] == 1.0
+    assert judged(contestant("left", [1.1, 2.125, 1.6]), contestant("right", [1.0, 2.0, 1.5]))["verdict"] == "right is better"
+    assert judged(contestant("left", [1.0]), contestant("right", [1.25]))["verdict"] == "tie"  # one image proves nothing
 
 
 def test_repeats_judge_by_seeds_and_images() -> None:
-    one, other = [repeat([4.0, 8.0, 6.0]), repeat([4.1, 8.0, 6.0])], [repeat([6.0, 9.9, 8.0]), repeat([6.0, 10.0, 8.1])]
-    assert judged(one, other)["verdict"] == "left is better"
-    noisy = [repeat([4.0, 8.0, 6.0]), repeat([9.0, 13.0, 11.0])]
-    assert judged(noisy, other)["verdict"] == "tie"
+    right = contestant("right", [1.5, 2.475, 2.0], [1.5, 2.5, 2.025])
+    assert judged(contestant("left", [1.0, 2.0, 1.5], [1.025, 2.0, 1.5]), right)["verdict"] == "left is better"
+    assert judged(contestant("left", [1.0, 2.0, 1.5], [2.25, 3.25, 2.75]), right)["verdict"] == "tie"
 
 
-def test_measurements_of_different_protocols_are_never_merged_or_ranked() -> None:
-    with pytest.raises(IncomparableError):
-        merge([repeat([4.0, 8.0]), repeat([4.0, 8.0], "another")])
-    verdict = judged([repeat([4.0, 8.0])], [repeat([4.0, 8.0], "another")])
+def test_the_pairs_of_a_table_are_judged_together() -> None:
+    """What would be a verdict alone is none among others that say nothing (Holm)."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=200)
+    one, other = contestant("a", list(noise)), contestant("b", list(noise + 0.18 + rng.normal(size=200)))
+    alone = judged(one, other)
+    others = [contestant(name, list(rng.normal(size=200))) for name in "cdef"]
+    together = next(v for v in verdicts([one, other, *others]) if v["pair"] == ["a", "b"])
+    assert together["p"] == alone["p"] == alone["p_holm"] < 0.05
+    assert together["p_holm"] > 0.05
+    assert (alone["verdict"], together["verdict"]) == ("a is better", "tie")
+
+
+def test_rows_of_two_budgets_are_not_paired() -> None:
+    assert verdicts([contestant("a", [1.0, 2.0]), contestant("b", [1.0, 2.0], budget="seconds:9")]) == []
+
+
+def test_a_row_that_is_not_verified_is_not_ranked() -> None:
+    verdict = judged(contestant("a", [1.0, 2.0, 3.0]), contestant("b", [9.0, 9.1, 9.2], unranked="not verified: check 6"))
+    assert verdict["p_holm"] is None
+    assert verdict["difference"] == pytest.approx(-7.1)
+    assert verdict["verdict"] == "not ranked: b is not verified: check 6"
+
+
+def test_measurements_of_different_protocols_are_never_ranked() -> None:
+    verdict = judged(contestant("left", [1.0, 2.0]), contestant("right", [1.0, 2.0], protocol="another"))
     assert (verdict["difference"], verdict["interval"]) == (None, None)
     assert "measured differently" in verdict["verdict"]
 
 
-def test_rows_that_differ_in_budget_say_so(registry: Registry) -> None:
-    axes = {"prior": ["gpt", "pixelsnail"], "budget": ["steps:1", "steps:2"]}
-    grid = expand(experiment_table(registry, NO_OPTIONS), axes, put, lambda made: finished_experiment(registry, made, ()))
-    assert row_labels(grid) == ["gpt steps:1", "gpt steps:2", "pixelsnail steps:1", "pixelsnail steps:2"]
-    assert row_labels(grid[::2]) == ["gpt", "pixelsnail"]
+def closest(**spaces: list[list[float]]) -> dict[str, Any]:
+    """The verdict on distances: for each space, a list of repeats for each of the priors a, b, ..."""
+    rows = []
+    for i, name in enumerate("abc"[: len(next(iter(spaces.values())))]):
+        keys = {space: Key(f"FD[{space}]", "", {}) for space in spaces}
+        each = [
+            {f"fd/{space}": Measurement(values[i][r], None, 9, keys[space]) for space, values in spaces.items()}
+            for r in range(len(next(iter(spaces.values()))[i]))
+        ]
+        means = {
+            name: Measurement(float(np.mean([one[name].value for one in each])), None, 9, each[0][name].key) for name in each[0]
+        }
+        rows.append(Contestant(name, "steps:1", means, [], each, ""))
+    return fidelity(rows)
 
 
-def test_one_repeat_keeps_its_measurements() -> None:
-    only = repeat([4.0, 8.0])
-    assert merge([only]) == only.measurements
-    assert merge([only, evolve(only, steps=2)])["nll"].value == pytest.approx(1.5)
+def test_a_winner_of_the_distances_wins_in_every_space_beyond_the_repeats() -> None:
+    assert closest(rand=[[1.0, 1.1, 1.05], [2.0, 2.2, 2.1]], clf=[[5.0, 5.1, 5.2], [9.0, 9.1, 9.2]])["winner"] == "a"
+    other = closest(rand=[[1.0, 1.1, 1.05], [2.0, 2.2, 2.1]], clf=[[9.0, 9.1, 9.2], [5.0, 5.1, 5.2]])
+    assert other == {"winner": None, "text": "no winner: FD[rand] prefers a, FD[clf] prefers b"}
+    tied = closest(rand=[[1.0, 2.0, 3.0], [1.1, 2.2, 2.9]], clf=[[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])
+    assert tied["winner"] is None
+    assert tied["text"].startswith("tie: a is lowest, but not beyond the spread of repeats in FD[rand]")
+    once = closest(rand=[[1.0], [2.0]])
+    assert once["winner"] is None
+    assert "no interval" in once["text"]
 
 
 def test_a_decoder_of_another_size_is_told_before_anything_is_written(

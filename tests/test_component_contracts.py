@@ -34,7 +34,7 @@ def random_lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     import torch
     from torchvision.models import squeezenet1_1
 
-    from dvgen_vqgan.lpips_network import TRUNKS
+    from dvgen.blocks.lpips_network import TRUNKS
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")

@@ -44,7 +44,7 @@ fields = st.dictionaries(names.filter(lambda name: name not in own), values, max
 positive = st.floats(1e-6, 1e3)
 trainings = st.builds(
     Training,
-    budget=st.sampled_from(["steps:1", "steps:1000", "seconds:1.5"]),
+    budget=st.sampled_from(["steps:1", "steps:1000", "codes:64", "flops:2e15", "seconds:1.5"]),
     batch=st.integers(1, 99),
     lr=positive,
     warmup=st.integers(0, 9),
@@ -158,7 +158,7 @@ def test_every_fault_of_a_file_is_told_at_once():
         "loss.0.weight: 'weight' must be >= 0: -1.0",
         "prior: Length of 'prior' must be >= 1: 0",
         "train.prior.batch: 'batch' must be >= 1: 0",
-        "train.prior.budget: expected steps:N or seconds:S, more than 0",
+        "train.prior.budget: expected steps:N, codes:N, flops:N or seconds:S, more than 0",
         "train.prior.betas: 'betas' must be < 1: 1.0",
         "train.tokenizer.leraning: unknown key",
         "evaluate.samples: 'samples' must be >= 2: 1",
@@ -168,14 +168,24 @@ def test_every_fault_of_a_file_is_told_at_once():
         assert any(fault.startswith(start) for fault in told), start
 
 
-@pytest.mark.parametrize("budget", ["steps:1", "steps:1000", "seconds:60", "seconds:0.5"])
-def test_a_budget_is_steps_or_seconds(budget):
+@pytest.mark.parametrize(
+    "budget", ["steps:1", "steps:1000", "seconds:60", "seconds:0.5", "codes:64", "codes:1.5e6", "flops:2e15", "flops:2.5e+9"]
+)
+def test_a_budget_is_steps_codes_operations_or_seconds(budget):
     assert experiment_from({"train": {"prior": {"budget": budget}}}).train.prior.budget == budget
 
 
-@pytest.mark.parametrize("budget", ["steps:0", "steps:1.5", "steps:-1", "1000", "minutes:3", "seconds:", "steps:10 "])
-def test_another_budget_is_a_fault(budget):
-    assert faults({"train": {"prior": {"budget": budget}}})[0].startswith("train.prior.budget: ")
+@pytest.mark.parametrize(
+    "budget",
+    ["steps:0", "steps:1.5", "steps:-1", "1000", "minutes:3", "seconds:", "steps:10 ", "steps:1e3", "seconds:1e3", "codes:1.5",
+     "codes:0e9", "codes:1.55e1", "flops:1E9", "flops:1e-3", "flops:1e999", "flops:nan", "flops:", "flops", "flops:١", ":5",
+     "seconds:0.0", "steps:" + "9" * 400],
+)  # fmt: skip
+def test_another_budget_is_a_fault_of_one_line(budget):
+    told = faults({"train": {"prior": {"budget": budget}}})
+    assert len(told) == 1
+    assert told[0].startswith("train.prior.budget: expected steps:N, codes:N, flops:N or seconds:S")
+    assert told[0].endswith(f"got {budget!r}")
 
 
 def test_assignments_are_applied_in_order_over_the_file(tmp_path):

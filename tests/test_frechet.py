@@ -7,6 +7,7 @@ from attrs import frozen
 from torch import Tensor
 
 from dvgen.errors import ConfigError, NonFiniteError, ShapeError
+from dvgen.evaluation import frechet
 from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_key, frechet_label
 from dvgen.interfaces.features import Features
 
@@ -37,23 +38,45 @@ class Official(Means):
     official = True
 
 
+@pytest.mark.parametrize("wide", [1, 512])  # features from which on torchmetrics is left, so both ways
 @pytest.mark.parametrize(("n", "m", "dim"), [(200, 200, 8), (100, 333, 16), (40, 50, 1)])
-def test_gaussians_of_known_moments_have_the_closed_form(n: int, m: int, dim: int) -> None:
+def test_gaussians_of_known_moments_have_the_closed_form(
+    n: int, m: int, dim: int, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """|m1 - m2|^2 + dim (a - b)^2 for covariances a^2 I and b^2 I."""
+    monkeypatch.setattr(frechet, "WIDE", wide - 1)
     shift = torch.linspace(-1, 2, dim, dtype=torch.float64)
     a, b = 0.7 * whitened(n, dim, 0) + 1.0, 1.9 * whitened(m, dim, 1) + 1.0 + shift
     assert frechet_distance(a, b) == pytest.approx(float(shift.square().sum()) + dim * 1.2**2, abs=1e-9)
 
 
-def test_it_is_torch_fidelitys_number() -> None:
+def torch_fidelity(a: Tensor, b: Tensor) -> float:
+    """Its formula on equal features."""
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+    statistics = [fid_features_to_statistics(table) for table in (a, b)]
+    return fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+
+
+@pytest.mark.parametrize("wide", [0, 512])
+def test_it_is_torch_fidelitys_number(wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frechet, "WIDE", wide)
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(12, 12))
-    a, b = rng.normal(size=(300, 12)) @ mix, rng.normal(size=(250, 12)) * 1.3 + 0.2
-    statistics = [fid_features_to_statistics(torch.from_numpy(table)) for table in (a, b)]
-    expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-    assert frechet_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-6)
+    a = torch.from_numpy(rng.normal(size=(300, 12)) @ mix)
+    b = torch.from_numpy(rng.normal(size=(250, 12)) * 1.3 + 0.2)
+    assert frechet_distance(a, b) == pytest.approx(torch_fidelity(a, b), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 30), (20, 200), (200, 20)])
+def test_fewer_rows_than_features_have_the_same_formula(n: int, m: int) -> None:
+    """Covariances without an inverse, of one set or of both; theirs has the noise of eigenvalues that are 0."""
+    a, b = (torch.randn(k, 40, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (n, m + 1))
+    assert frechet_distance(a, b, allow_small=True) == pytest.approx(torch_fidelity(a, b), rel=1e-5)
+    # without a common direction the term of both covariances vanishes
+    a[:, 20:], b[:, :20] = 0, 0
+    spread = float(a.var(dim=0).sum() + b.var(dim=0).sum() + (a.mean(dim=0) - b.mean(dim=0)).square().sum())
+    assert frechet_distance(a, b, allow_small=True) == pytest.approx(spread, rel=1e-12)
 
 
 def test_a_set_is_at_distance_zero_from_itself_and_never_below() -> None:

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from dvgen.errors import IncomparableError, IntegrityError, NonFiniteError, ShapeError
 from dvgen.evaluation.measurement import difference
-from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
+from dvgen.evaluation.nll import (
+    LikelihoodProtocol,
+    check_floor,
+    check_not_below,
+    code_map_entropy,
+    excess_nats,
+    excess_over,
+    likelihoods,
+    per_image_nats,
+)
 from dvgen.interfaces.codes import Codes, Level
 
 LEVELS = (Level("top", (2, 2), 4), Level("bottom", (4, 4), 8))
@@ -154,3 +163,69 @@ def test_likelihoods_of_other_codes_splits_conditioning_or_kind_are_incomparable
     )
     with pytest.raises(IncomparableError):
         difference(one, two)
+
+
+def test_the_code_rate_is_bits_over_the_values_of_a_signal() -> None:
+    """The uniform prior of 4 codes of 4 and 16 of 8: 56 bits, over 3 x 8 x 8 values; no rate where there are no signals."""
+    protocol = LikelihoodProtocol(codes="a", split="test")
+    nats = per_image_nats(uniform, draw(5), None, 5)
+    rate = likelihoods(nats, LEVELS, protocol, values=3 * 8 * 8)["code_rate"]
+    assert rate.value == pytest.approx(56 / 192, rel=1e-6)
+    assert (rate.key.metric, rate.key.unit, rate.n) == ("code rate", "bits/value", 5)
+    assert "code_rate" not in likelihoods(nats, LEVELS, protocol)
+
+
+def markov_draws(n: int, length: int, stay: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Two codes; each stays what the one before it was with this probability."""
+    changes = np.random.default_rng(seed).random((n, length)) >= stay
+    changes[:, 0] = np.random.default_rng(seed + 1).random(n) < 0.5
+    return changes.cumsum(axis=1) % 2
+
+
+def markov_log_prob(codes: np.ndarray[Any, np.dtype[np.int64]], stay: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    same = (np.diff(codes, axis=1) == 0).sum(axis=1)
+    return math.log(0.5) + same * math.log(stay) + (codes.shape[1] - 1 - same) * math.log(1 - stay)
+
+
+PROTOCOL = LikelihoodProtocol(codes="a", split="test")
+
+
+def test_the_excess_over_the_truth_is_the_divergence_of_the_two() -> None:
+    """A chain with another probability of staying: KL is (length - 1) times that of two coins, within the paired interval,
+    which is much narrower than that of the likelihood itself."""
+    codes = markov_draws(3000, 20, stay=0.8)
+    truth, model = markov_log_prob(codes, 0.8), -markov_log_prob(codes, 0.75)
+    coin = 0.8 * math.log(0.8 / 0.75) + 0.2 * math.log(0.2 / 0.25)
+    found = excess_over(model, truth, 20, PROTOCOL)
+    assert found.interval is not None
+    low, high = found.interval
+    assert low <= coin * 19 / 20 <= high
+    assert (found.n, found.key.metric, found.key.unit) == (3000, "excess", "nats/code")
+    nll = likelihoods(model[None], (Level("a", (20,), 2),), PROTOCOL)["nll"]
+    assert nll.interval is not None
+    assert high - low < (nll.interval[1] - nll.interval[0]) / 3
+    check_not_below(found, "honest")
+
+
+def test_a_prior_below_the_truth_is_refused_and_one_at_the_truth_is_not() -> None:
+    codes = markov_draws(500, 20, stay=0.8)
+    truth = markov_log_prob(codes, 0.8)
+    rounding = -truth * (1 + 1e-6 * np.random.default_rng(0).normal(-1, 1, 500))
+    check_not_below(excess_over(rounding, truth, 20, PROTOCOL), "the truth, rounded")
+    leak = excess_over(-truth * 0.98, truth, 20, PROTOCOL)
+    with pytest.raises(IntegrityError, match=r"gpt: an excess of -0\.0.* below 0") as caught:
+        check_not_below(leak, "gpt")
+    assert caught.value.exit_code == 4
+    noisy = excess_over(-truth + np.random.default_rng(0).normal(-0.1, 30, 500), truth, 20, PROTOCOL)
+    assert noisy.interval is not None
+    assert noisy.interval[0] < 0 < noisy.interval[1]
+    check_not_below(noisy, "nothing sure")
+    check_not_below(excess_over(np.array([1.0]), np.array([-2.0]), 1, PROTOCOL), "one image")
+
+
+def test_an_excess_needs_one_finite_value_an_image_of_both() -> None:
+    for model, truth in ((np.ones(3), np.ones(2)), (np.ones((1, 3)), np.ones((1, 3)))):
+        with pytest.raises(ShapeError, match="one value an image"):
+            excess_over(model, truth, 1, PROTOCOL)
+    with pytest.raises(NonFiniteError, match="image 1: -inf"):
+        excess_over(np.ones(3), np.array([-1.0, -math.inf, -1.0]), 1, PROTOCOL)

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toy_components import NoiseDataset
 
-from dvgen.errors import ConfigError
+from dvgen.errors import ConfigError, NonFiniteError, ShapeError
+from dvgen.evaluation import pixels as pixels_module
+from dvgen.evaluation.exhibits import place_for_samples, save_neighbours, save_samples
 from dvgen.evaluation.pictures import GAP, SMALLEST, image_grid, pairs, save_grid
+from dvgen.evaluation.pixels import write_pixels
+from dvgen.evaluation.reconstruction import from_uint8
 
 
 def signals(n: int, channels: int = 3, size: int = 64) -> torch.Tensor:
@@ -140,3 +145,50 @@ def test_in_the_grid_every_reconstruction_is_right_below_its_original(n: int, ro
         above, below = centres[i // 16 * 2, i % 16], centres[i // 16 * 2 + 1, i % 16]
         levels = (255, 255) if i >= n else [round((sign * float(originals[i, 0, 0, 0]) + 1) * 127.5) for sign in (1, -1)]
         assert abs(np.array([above, below]) - levels).max() <= 1, i
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_numbers_for_outside_evaluators_are_those_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    """arr_0, uint8, images first and channels last, three of them: what evaluations/evaluator.py of guided diffusion reads."""
+    monkeypatch.setattr(pixels_module, "CHUNK", 3)
+    expected = torch.randint(0, 256, (7, channels, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    path = place_for_samples(tmp_path / "new" / "samples.npz", tmp_path, 7, NoiseDataset())
+    save_samples(path, from_uint8(expected), NoiseDataset())
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays.files == ["arr_0"]
+        found = arrays["arr_0"]
+    assert (found.shape, found.dtype) == ((7, 5, 6, 3), np.uint8)
+    for channel in range(3):
+        assert (found[..., channel] == expected[:, min(channel, channels - 1)].numpy()).all()
+    assert [other.name for other in path.parent.iterdir()] == ["samples.npz"]
+
+
+def test_numbers_that_cannot_be_written_leave_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    write_pixels(path, signals(3))
+    before = path.read_bytes()
+    with pytest.raises(NonFiniteError):
+        write_pixels(path, signals(3) / 0 * 0)
+    with pytest.raises(ShapeError, match="1 or 3 channels"):
+        write_pixels(path, torch.zeros(3, 2, 8, 8))
+    assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (before, 1)
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(ConfigError, match=r"is a folder; expected an \.npz file"):
+        place_for_samples(tmp_path / "folder.npz", tmp_path, 3, NoiseDataset())
+
+
+@pytest.mark.parametrize("n", [5, 16, 40])
+def test_neighbours_are_the_first_samples_each_above_its_own(tmp_path: Path, n: int) -> None:
+    """The first 16 in their order, whatever they look like: nobody chooses."""
+    samples = (torch.arange(n) / n / 2).reshape(n, 1, 1, 1).expand(n, 1, 64, 64)
+    save_neighbours(tmp_path / "samples" / "neighbours", samples, -samples, NoiseDataset())
+    with Image.open(tmp_path / "samples" / "neighbours.png") as picture:
+        pixels = np.asarray(picture).astype(int)
+    cell = 64 + GAP
+    assert pixels.shape == (2 * cell + GAP, 16 * cell + GAP, 3)
+    centres = pixels[GAP + 32 :: cell, GAP + 32 :: cell, 0]
+    for i in range(16):
+        expected = [round((sign * i / n / 2 + 1) * 127.5) if i < n else 255 for sign in (1, -1)]
+        assert abs(centres[:, i] - expected).max() <= 1, i

@@ -1,6 +1,8 @@
 """What a person sees: every row and every number of the results, whole, in the words of their protocol."""
 
 import io
+import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,42 +22,61 @@ def measured(value: float, metric: str, interval: tuple[float, float] | None = N
     return {"value": value, "interval": interval and list(interval), "n": 100, "key": key}
 
 
-def row(prior: str, nll: float, **more: Any) -> dict[str, Any]:
+def row(prior: str, nll: float, *, budget: str = "steps:800", failed: str = "", **more: Any) -> dict[str, Any]:
+    """A row; `failed`: the number of a check that it does not pass."""
     found = {"nll": measured(nll, "nats/code", (nll - 0.25, nll + 0.25)), "bits_image": measured(nll * 92, "bits/image")}
+    checks = [{"number": number, "name": "x", "passed": number != failed, "detail": "x"} for number in ("1", "2", "3", "4")]
     return {
         "prior": prior,
+        "budget": budget,
         "parameters": 1234567,
         "train_seconds": 61.4,
         "samples_per_second": 55.5,
+        "verification": {"verified": not failed, "checks": checks},
+        "ranked": not failed,
         "measurements": found | more,
     }
 
 
-def results(rows: list[dict[str, Any]], **tokenizer: Any) -> dict[str, Any]:
+def verdict(one: str, other: str, difference: float, text: str, **more: Any) -> dict[str, Any]:
+    """Half the interval is 0.1; the adjusted p is 0.0123."""
+    ends = [difference - 0.1, difference + 0.1]
+    return {
+        "pair": [one, other], "budget": "steps:800", "difference": difference, "interval": ends, "unit": "nats/code",
+        "p": 0.004, "p_holm": 0.0123, "better_on_image": 0.875, "verdict": text,
+    } | more  # fmt: skip
+
+
+VERDICT = verdict("gpt", "pixelsnail", -0.5, "gpt is better")
+COUNTED = (("uniform", 6.0), ("unigram", 5.0), ("left", 3.5), ("left+up", 3.4), ("four neighbours", 3.3))
+
+
+def results(rows: list[dict[str, Any]], group: Mapping[str, Any] = {}, **tokenizer: Any) -> dict[str, Any]:
     found = {
         "psnr": measured(23.456, "psnr", (23.4, 23.5)),
         "usage/codes": measured(0.875, "codebook usage"),
         "perplexity/codes": measured(77.7, "codebook perplexity"),
     }
     own = {
-        "name": "ema", "encoder": "vqvae", "data": "folder", "location": "my/[bold]images", "images": {"train": 40, "test": 4},
-        "codes": "abcdef0123456789", "conditioning": "none", "parameters": 12345, "steps": 600, "train_seconds": 61.4,
+        "kind": "tokenizer", "name": "ema", "encoder": "vqvae", "data": "folder", "location": "my/[bold]images",
+        "images": {"train": 40, "test": 4}, "codes": "abcdef0123456789", "conditioning": "none", "parameters": 12345,
+        "steps": 600, "train_seconds": 61.4,
         "levels": [{"name": "codes", "grid": [8, 8], "num_codes": 512}], "entropy_nats_per_image": None,
         "codes_per_image": 64, "skipped": [], "measurements": found,
         "experiment": {"decoder": {"use": "mirror"}, "loss": [{"use": "mse"}, {"use": "l1"}], "train": TRAIN},
     }  # fmt: skip
-    verdict = {
-        "pair": ["gpt", "pixelsnail"],
-        "difference": -0.5,
-        "interval": (-0.6, -0.4),
-        "unit": "nats/code",
-        "verdict": "gpt is better",
+    size = {"nll": measured(4.0, "nats/code", likelihood="file size of the whole split")}
+    whole = {
+        "tokenizer": own | tokenizer,
+        "rows": rows,
+        "references": [],
+        "baselines": [{"name": name, "measurements": {"nll": measured(value, "nats/code")}} for name, value in COUNTED]
+        + [{"name": "lzma", "measurements": size}],
+        "notes": [],
+        "verdicts": [VERDICT] if len(rows) > 1 else [],
+        "fidelity": {"winner": None, "text": ""},
     }
-    baselines = [
-        {"name": name, "measurements": row(name, value)["measurements"]} for name, value in (("unigram", 5.0), ("left+up", 3.3))
-    ]
-    group = {"tokenizer": own | tokenizer, "rows": rows, "baselines": baselines, "verdicts": [verdict]}
-    return {"groups": [group], "intervals": "95 %, over test images"}
+    return {"groups": [whole | group], "intervals": "95 %, over test images"}
 
 
 def shown(document: Mapping[str, Any], width: int = WIDTH) -> str:
@@ -64,26 +85,181 @@ def shown(document: Mapping[str, Any], width: int = WIDTH) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-FD = {"fd": measured(0.0123, "FD[rand:v1]")}
+def words(text: str, name: str) -> list[str]:
+    """Those after a name at the beginning of a line, in every table in which it stands."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [word for line in lines if line.startswith(f"{name} ") for word in line.removeprefix(name).split()]
+
+
+def named(text: str, *names: str) -> list[str]:
+    """Which of the names begin a line of a table, in their order."""
+    firsts = [line.split()[0] for line in text.splitlines() if line.startswith(" ") and line.split()]
+    return [word for word in firsts if word in names]
+
+
+FD = {"fd/rand": measured(0.01234, "FD[rand:v1]", (0.0113, 0.0133))}
 ROWS = [row("pixelsnail", 2.5, **FD), row("gpt", 2.0, **FD)]
 
 
 def test_every_row_baseline_and_verdict_is_shown_best_first() -> None:
     text = shown(results(ROWS))
-    lines = [line.split() for line in text.splitlines()]
-    order = [words[0] for words in lines if words and words[0] in ("gpt", "pixelsnail", "unigram", "left+up")]
-    assert order[:4] == ["gpt", "pixelsnail", "unigram", "left+up"]
-    gpt = next(words for words in lines if words and words[0] == "gpt")
-    assert gpt == ["gpt", "1.23M", "2.0000", "±0.2500", "184.0", "-", "0.0123", "61", "56"]
-    assert "gpt - pixelsnail: -0.5000 nats/code [-0.6000, -0.4000], paired by image: gpt is better" in text
+    order = ("gpt", "pixelsnail", "uniform", "unigram", "left", "left+up", "four", "lzma")
+    assert named(text, *order) == list(order)
+    assert words(text, "gpt")[:12] == [
+        "1.23M",
+        "2.0000",
+        "±0.2500",
+        "-",
+        "1",
+        "✓",
+        "61",
+        "0.0123",
+        "±0.0010",
+        "56",
+        "-",
+        "pixelsnail:",
+    ]
+    assert words(text, "pixelsnail") == [
+        "1.23M",
+        "2.5000",
+        "±0.2500",
+        "+0.5000",
+        "±0.1000",
+        "2",
+        "✓",
+        "61",
+        "0.0123",
+        "±0.0010",
+        "56",
+    ]
+    assert words(text, "four neighbours") == ["3.3000"]
+    told = (
+        "gpt - pixelsnail: -0.5000 nats/code [-0.6000, -0.4000], paired; p = 0.012 (Holm); gpt lower on 88% of images: gpt is"
+    )
+    assert told in text.replace("\n", " ")
     assert "95 %, over test images" in text
+    assert "budget steps:800" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_a_column_without_values_is_not_shown() -> None:
+    text = shown(results(ROWS))
+    assert "excess" not in text
+    assert "FID" not in text
+    assert "rank" in text
+    alone = shown(results([row("gpt", 2.0)]))
+    for column in ("rank", "above the best", "FD"):
+        assert column not in alone
+    assert "excess" in shown(results([row("gpt", 2.0, excess=measured(0.5, "excess", (0.25, 0.75)))]))
+
+
+def test_files_are_at_most_as_long_as_said_and_so_marked() -> None:
+    assert words(shown(results(ROWS)), "lzma") == ["<=", "4.0000"]
+
+
+def test_ranks_are_those_of_the_verdicts_and_ties_share_one() -> None:
+    """a and b tie, b and c tie, a beats c: c is third of nobody, but second after a."""
+    rows = [row(name, nll) for name, nll in (("c", 2.2), ("b", 2.1), ("a", 2.0), ("d", 2.5))]
+    verdicts = [
+        verdict("c", "b", 0.1, "tie"), verdict("c", "a", 0.2, "a is better"), verdict("c", "d", -0.3, "c is better"),
+        verdict("b", "a", 0.1, "tie"), verdict("b", "d", -0.4, "b is better"), verdict("a", "d", -0.5, "a is better"),
+    ]  # fmt: skip
+    text = shown(results(rows, {"verdicts": verdicts}))
+    assert named(text, "a", "b", "c", "d") == ["a", "b", "c", "d"]
+    found = {name: words(text, name) for name in "abcd"}
+    assert {name: found[name][found[name].index("✓") - 1] for name in "abcd"} == {"a": "1", "b": "1", "c": "2", "d": "4"}
+    assert found["d"][3:5] == ["+0.5000", "±0.1000"]
+    assert found["b"][3:5] == ["+0.1000", "±0.1000"]
+
+
+def test_what_is_not_verified_stands_below_what_is_ranked_with_the_reason() -> None:
+    rows = [row("leaky", 0.5, failed="3"), *ROWS]
+    unranked = verdict("leaky", "gpt", -1.5, "not ranked: leaky is not verified: check 3", p_holm=None)
+    text = shown(results(rows, {"verdicts": [unranked, VERDICT]}))
+    assert named(text, "gpt", "pixelsnail", "leaky")[:3] == ["gpt", "pixelsnail", "leaky"]
+    assert "not verified: check 3" in text
+    leaky = words(text, "leaky")
+    assert leaky[:5] == ["1.23M", "0.5000", "±0.2500", "✗", "61"]
+    assert words(text, "gpt")[3:5] == ["-", "1"]
+    assert "leaky, gpt: not ranked: leaky is not verified: check 3" in text
+    nothing = row("unsure", 0.1) | {"verification": {"verified": False, "checks": []}, "ranked": False}
+    assert "not verified\n" in "\n".join(line.strip() + "\n" for line in shown(results([nothing])).splitlines())
+
+
+def test_budgets_have_sections_of_their_own_and_ranks_of_their_own() -> None:
+    longer = [row(name, nll, budget="seconds:60") for name, nll in (("gpt", 1.9), ("pixelsnail", 1.8))]
+    verdicts = [VERDICT, verdict("gpt", "pixelsnail", 0.1, "tie", budget="seconds:60")]
+    text = shown(results([*ROWS, *longer], {"verdicts": verdicts}))
+    assert named(text, "gpt", "pixelsnail", "budget") == ["budget", "gpt", "pixelsnail", "budget", "pixelsnail", "gpt"]
+    ranks = [line.split()[line.split().index("✓") - 1] for line in text.splitlines() if "✓" in line]
+    assert ranks == ["1", "2", "1", "1"]
+    assert "steps:800: gpt - pixelsnail: -0.5000" in text
+    assert "seconds:60: gpt - pixelsnail: +0.1000" in text
+
+
+def test_of_many_pairs_those_of_the_best_are_told() -> None:
+    names = [f"p{i}" for i in range(6)]
+    verdicts = [verdict(a, b, -0.5, f"{a} is better") for a, b in itertools.combinations(names, 2)]
+    text = shown(results([row(name, 2.0 + i) for i, name in enumerate(names)], {"verdicts": verdicts}))
+    assert [f"{a} - {b}:" in text for a, b in itertools.combinations(names, 2)] == [True] * 5 + [False] * 10
+    assert "10 more pairs are in results.json" in text
+    assert "more pairs" not in shown(results(ROWS))
+
+
+def test_references_and_reconstructions_stand_below_with_their_distances() -> None:
+    references = [
+        {"name": name, "measurements": {"fd/rand": measured(value, "FD[rand:v1]")}}
+        for name, value in (("oracle codes", 0.0101), ("real against real", 0.0051), ("unigram samples", 0.987))
+    ]
+    more = {
+        "psnr": measured(23.456, "psnr"), "reconstruction_fd/rand": measured(0.0077, "FD[rand:v1]"),
+        "usage/codes": measured(0.875, "codebook usage"), "perplexity/codes": measured(77.7, "codebook perplexity"),
+    }  # fmt: skip
+    text = shown(results(ROWS, {"references": references}, measurements=more))
+    for name, value in (
+        ("oracle codes", "0.01010"),
+        ("real against real", "0.005100"),
+        ("unigram samples", "0.9870"),
+        ("reconstructions", "0.007700"),
+    ):
+        assert words(text, name) == [value]
+
+
+def test_a_distance_that_was_not_possible_is_a_column_with_a_footnote() -> None:
+    notes = ["FID: n/a: the weights are missing (dvgen weights)", "one more thing"]
+    text = shown(results(ROWS, {"notes": notes}))
+    assert "FID ↓" in text
+    assert words(text, "pixelsnail")[-3:-1] == ["n/a", "¹"]
+    assert words(text, "unigram") == ["5.0000"]
+    assert "¹ FID: n/a: the weights are missing (dvgen weights)" in text
+    assert "\none more thing\n" in text
+
+
+def test_distances_that_do_not_agree_have_no_winner() -> None:
+    text = "no winner: FD[rand:v1] prefers gpt, FD[clf] prefers pixelsnail"
+    assert f"samples: {text}" in shown(results(ROWS, {"fidelity": {"winner": None, "text": text}}))
+    assert "samples: " not in shown(results(ROWS))
+
+
+def test_a_source_of_codes_has_no_tokenizer() -> None:
+    """Its codes are drawn, and the excess over its exact probability is a column."""
+    kept = ("images", "codes", "conditioning", "levels", "codes_per_image", "experiment")
+    source = {key: value for key, value in results(ROWS)["groups"][0]["tokenizer"].items() if key in kept}
+    source |= {"kind": "truth", "name": "potts-8x8", "data": "potts-8x8", "measurements": {}, "entropy_nats_per_image": 64.0}
+    group = results([row("gpt", 2.0, excess=measured(0.0123, "excess", (0.0023, 0.0223)))])["groups"][0] | {"tokenizer": source}
+    text = shown({"groups": [group, group], "intervals": "95 %"})
+    assert "truth:potts-8x8" in text
+    assert "codes: 8x8 codes of 512\n" in text
+    assert "0.0123 ±0.0100" in text
+    assert "excess over" in text
+    assert "floor: 1.0000 nats/code" in text
+    assert "PSNR" not in text
 
 
 def test_the_distance_is_named_after_its_features_and_no_markup_is_swallowed() -> None:
     text = shown(results(ROWS))
-    assert "FD[rand:v1] ↓" in text
+    assert re.search(r"FD .*\n.*\[rand:v1\] ↓", text)
     assert "my/[bold]images" in text
-    assert "FD ↓" in shown(results([row("gpt", 2.0)]))
 
 
 def test_the_tokenizer_is_described() -> None:
@@ -93,7 +269,7 @@ def test_the_tokenizer_is_described() -> None:
         "codes abcdef01", "conditioning: none", "12k parameters", "600 steps in 61 s",
         "PSNR 23.46 ±0.05 dB", "codes: 8x8 codes of 512, usage 87.5%, perplexity 77.7",
         "floor: 1.0000 nats/code, 92.33 bits/image",
-        "2 files could not be read", "bad[1].png",
+        "2 files", "bad[1].png",
     ):  # fmt: skip
         assert part in text.replace("\n", " ")
 
@@ -120,42 +296,64 @@ def test_sound_is_measured_in_the_ratio_of_signal_to_noise() -> None:
 
 def test_several_tokenizers_are_shown_side_by_side() -> None:
     one, other = results(ROWS)["groups"] + results(ROWS, name="vq", train_seconds=12.0)["groups"]
+    one["tokenizer"]["measurements"]["reconstruction_fd/rand"] = measured(0.25, "FD[rand:v1]")
     text = shown({"groups": [one, other], "intervals": "95 %"})
     summary = text[text.index("tokenizer ") :]
     assert "PSNR dB" in summary
     lines = [line for line in summary.splitlines() if line.lstrip().startswith("vqvae +")]
     assert [line.split("+")[1].strip() for line in lines] == ["ema", "vq"]
+    assert lines[0].split()[-2:] == ["0.2500", "61"]
     assert lines[1].split()[-6:] == ["23.46", "±0.05", "87.5%", "77.7", "-", "12"]
     assert "PSNR dB" not in shown(results(ROWS))
 
 
-def test_a_prior_that_loses_to_counting_is_named() -> None:
-    lost = "not better than counting neighbours"
+def test_a_prior_that_loses_to_counting_four_neighbours_is_named() -> None:
+    lost = "not better than counting"
     assert lost not in shown(results(ROWS))
-    (line,) = [line for line in shown(results([row("gpt", 2.0), row("poor", 3.3)])).splitlines() if lost in line]
+    rows = [row("gpt", 2.0), row("poor", 3.3)]
+    (line,) = [line for line in shown(results(rows, {"verdicts": []})).splitlines() if lost in line]
     assert line.startswith("poor")
+    assert "four neighbours" in line
 
 
-def test_a_bound_is_shown_as_one() -> None:
-    bound = row("masked", 2.0)
-    for name in ("nll", "bits_image"):
-        bound["measurements"][name]["key"]["protocol"] = {"likelihood": "bound"}
-    text = shown(results([bound]))
-    assert "<= 2.0000 ±0.2500" in text
-    assert "<= 184.0" in text
-    assert "<=" not in shown(results(ROWS))
+def test_a_bound_is_shown_as_one_and_has_no_rank_beside_what_is_exact() -> None:
+    bound = row("masked", 1.0)
+    bound["measurements"]["nll"]["key"]["protocol"] = {"likelihood": "bound"}
+    unranked = dict.fromkeys(("difference", "interval", "p", "p_holm", "better_on_image"))
+    verdicts = [VERDICT, *(verdict("masked", name, 0, "not ranked: bound") | unranked for name in ("gpt", "pixelsnail"))]
+    text = shown(results([bound, *ROWS], {"verdicts": verdicts}))
+    assert words(text, "masked")[1:5] == ["<=", "1.0000", "±0.2500", "✓"]
+    assert named(text, "gpt", "pixelsnail", "masked")[:3] == ["gpt", "pixelsnail", "masked"]
+    assert words(text, "gpt")[3:5] == ["-", "1"]
+    assert "masked, gpt: not ranked: bound" in text
+    assert words(shown(results(ROWS)), "gpt")[1] == "2.0000"
 
 
 @pytest.mark.parametrize("prior", ["gpt", "top=pixelsnail+bottom=pixelsnail"])
-def test_nothing_is_cut_off_where_there_is_no_terminal(prior: str) -> None:
+@pytest.mark.parametrize("notes", [[], ["FID: n/a: no weights", "FD[clf:cifar]: n/a: nor these"]])
+def test_nothing_is_cut_off_where_there_is_no_terminal_and_the_width_is_kept(prior: str, notes: list[str]) -> None:
+    """What does not fit in one table is two, one of likelihoods and one of samples."""
     full = {
-        "fd": measured(12345.6789, "FD[inception-tv:0123456789ab]"),
+        "fd/tv": measured(12345.6789, "FD[inception-tv:0123456789ab]", (12000.0, 13000.0)),
+        "fd/rand": measured(0.123, "FD[rand:v1]", (0.1, 0.2)),
         "excess": measured(1.2345, "excess", (1.2, 1.3)),
     }
-    text = shown(results([row(prior, 12.0, **full)]))
+    own = verdict(prior, "gpt", 10.0, "gpt is better")
+    text = shown(results([row(prior, 12.0, **full), row("gpt", 2.0, **full)], {"notes": notes, "verdicts": [own]}))
     assert "…" not in text
-    for part in (prior, "12.0000 ±0.2500", "1.2345 ±0.0500", "12345.6789", "FD[inception-tv:0123456789ab] ↓", "samples/s"):
+    for part in (
+        *prior.split("+"),
+        "12.0000 ±0.2500",
+        "+10.0000 ±0.1000",
+        "1.2345 ±0.0500",
+        "12346 ±500",
+        "[inception-tv:0123456789ab] ↓",
+        "samples",
+    ):
         assert part in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    narrow = shown(results([row(prior, 12.0, **full)]), width=50)
+    assert "12.0000 ±0.2500" in narrow
 
 
 def run(step: int = 0) -> Run:

@@ -16,7 +16,7 @@ from toy_components import NoiseDataset
 from dvgen.blocks.spectrogram import FLOOR, spectrogram
 from dvgen.errors import ConfigError, DataError, NonFiniteError, PluginError, ShapeError
 from dvgen.evaluation import sounds
-from dvgen.evaluation.exhibits import place_for_samples, save_reconstructions, save_samples
+from dvgen.evaluation.exhibits import place_for_samples, save_neighbours, save_reconstructions, save_samples
 from dvgen.evaluation.fidelity import fidelity_of
 from dvgen.evaluation.frechet import feature_table, frechet_key
 from dvgen.evaluation.pictures import GAP
@@ -85,15 +85,15 @@ def test_a_perfect_sound_is_capped_silence_has_no_ratio_and_shapes_must_agree() 
 
 def test_the_mean_leaves_silent_sounds_out_and_says_so() -> None:
     measured = fidelity_of(tiny_set())
-    found = measured.mean([torch.tensor([10.0, math.nan]), torch.tensor([30.0])], "ab", "test")["snr"]
+    found = measured.measurements({"snr": torch.tensor([10.0, math.nan, 30.0])}, "ab", "test")["snr"]
     assert (found.value, found.n, found.key) == (20.0, 2, snr_key("ab", "test"))
     assert found.key.higher_is_better
     protocol = dict(found.key.protocol)
     assert protocol["rounding"] == "16 bits, nearest"
     assert "without silent" in protocol["mean"]
     with pytest.raises(DataError, match="all 2 sounds of the test split are silent"):
-        measured.mean([torch.full((2,), math.nan)], "ab", "test")
-    assert fidelity_of(NoiseDataset()).name == "psnr"
+        measured.measurements({"snr": torch.full((2,), math.nan)}, "ab", "test")
+    assert "psnr" in fidelity_of(NoiseDataset()).known
 
 
 def test_sound_that_does_not_say_its_rate_is_a_fault_of_its_plugin() -> None:
@@ -277,3 +277,29 @@ def test_sounds_that_cannot_be_written_leave_nothing_and_the_old_ones_stay(
     assert len(asides) == 1
     assert str(os.getpid()) in asides[0]
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_numbers_of_sounds_are_those_of_their_files_and_the_rate_is_with_them(tmp_path: Path) -> None:
+    dataset, signals = tiny_set(), noise(5, channels=2) * 1.2
+    save_samples(place_for_samples(tmp_path / "sounds.npz", tmp_path, 5, dataset), signals, dataset)
+    save_samples(tmp_path / "sounds", signals, dataset)
+    with np.load(tmp_path / "sounds.npz", allow_pickle=False) as arrays:
+        found, rate = arrays["arr_0"], arrays["rate"].item()
+    assert (found.shape, found.dtype, rate) == ((5, 300, 2), np.int16, RATE)
+    for i in range(5):
+        assert (found[i] == wavfile.read(tmp_path / "sounds" / f"{i:03d}.wav")[1]).all()
+    with pytest.raises(ShapeError, match="expected sounds"):
+        save_samples(tmp_path / "sounds.npz", torch.zeros(2, 1, 8, 8), dataset)
+
+
+def test_neighbours_of_sounds_are_spectrograms_one_above_the_other(tmp_path: Path) -> None:
+    """16 of 20 in two pairs of rows: high tones over the low ones that are nearest."""
+    save_neighbours(tmp_path / "neighbours", sine(3000).repeat(20, 1, 1), sine(500).repeat(20, 1, 1), tiny_set())
+    assert [path.name for path in tmp_path.iterdir()] == ["neighbours.png"]
+    with Image.open(tmp_path / "neighbours.png") as picture:
+        pixels = np.asarray(picture).astype(int).sum(axis=2)
+    cell = 128 + GAP
+    assert pixels.shape[0] == 4 * cell + GAP
+    for row, band in enumerate((96, 16, 96, 16)):
+        column = pixels[GAP + row * cell : GAP + row * cell + 128, GAP + 64]
+        assert column.argmax() == pytest.approx(127 - band, abs=1)

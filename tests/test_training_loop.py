@@ -17,6 +17,7 @@ from dvgen.experiment import Training
 from dvgen.training.budget import Budget, learning_share
 from dvgen.training.checkpoint import load_newest, steps
 from dvgen.training.loop import Loop, Stage, StepResult
+from dvgen.training.meter import Spent
 
 QUANTIZERS = [("tokenizer", "ema"), ("tokenizer", "vq"), ("tokenizer", "gumbel"), ("prior", "ema")]
 
@@ -114,7 +115,7 @@ class Spy(Stage):
 
     def __init__(self, inner: Stage, poisoned: int = -1, poison: float = float("nan"), killed: int = -1) -> None:
         self.inner, self.poisoned, self.poison, self.killed = inner, poisoned, poison, killed
-        self.name, self.module, self.size = inner.name, inner.module, inner.size
+        self.name, self.module, self.size, self.codes = inner.name, inner.module, inner.size, inner.codes
         self.forward_methods = inner.forward_methods
         self.calls: list[Any] = []
 
@@ -208,8 +209,9 @@ def test_observers_are_told_in_order_with_rising_steps(tmp_path: Path, name: str
 
 
 def test_the_first_step_and_every_log_every_th_are_logged(tmp_path: Path) -> None:
+    """Of a stage without held-out codes; those of a prior are logged too, in test_budget."""
     opened, watch = watched()
-    loop(opened, "prior", tmp_path / "run", log_every=4).run()
+    loop(opened, "tokenizer", tmp_path / "run", log_every=4).run()
     assert watch.seen == [("started", 0), ("step", 1), ("step", 4), ("finished", 6)]
 
 
@@ -254,7 +256,7 @@ def test_a_seconds_budget_counts_training_time_across_resumes(tmp_path: Path) ->
 
 def test_budgets_and_the_learning_rate() -> None:
     training = Training(budget="steps:100", lr=2.0, warmup=10, decay=0.25)
-    rates = [training.lr * learning_share(training, step, Budget.of(training).progress(step, 0.0)) for step in range(100)]
+    rates = [training.lr * learning_share(training, s, Budget.of(training).progress(Spent(steps=s))) for s in range(100)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
     assert rates[9:76] == pytest.approx([2.0] * 67)
     assert rates[80] == pytest.approx(2.0 * 20 / 25)
@@ -263,7 +265,7 @@ def test_budgets_and_the_learning_rate() -> None:
     flat = Training(budget="seconds:10", lr=1.0, warmup=0, decay=0.0)
     assert [flat.lr * learning_share(flat, step, 0.999) for step in (0, 5)] == [1.0, 1.0]
     timed = Budget.of(flat)
-    assert [timed.progress(10**6, seconds) for seconds in (0.0, 5.0, 20.0)] == [0.0, 0.5, 1.0]
+    assert [timed.progress(Spent(steps=10**6, seconds=seconds)) for seconds in (0.0, 5.0, 20.0)] == [0.0, 0.5, 1.0]
     with pytest.raises(ValueError, match="more than 0"):
         Training(budget="seconds:0")
 

@@ -146,7 +146,7 @@ TINY = (
     "encoder.downsample=8", "decoder.downsample=8",
     "quantizer.num_codes=8", "quantizer.dim=4",
     "train.tokenizer.batch=8", "train.prior.batch=8",
-    "evaluate.samples=6", "evaluate.batch=4", "evaluate.grid=4",
+    "evaluate.samples=6", "evaluate.batch=4", "evaluate.grid=4", "evaluate.features=rand", "evaluate.maps=0",
 )  # fmt: skip
 """An experiment of 48 images with 16 codes each, whose stages take milliseconds a step."""
 TINY_GPT = ("prior.dim=8", "prior.layers=1", "prior.heads=2")

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,3 +16,11 @@ def signed_weights(purpose: str, shape: tuple[int, ...]) -> Tensor:
     bits = np.unpackbits(np.frombuffer(b"".join(blocks), dtype=np.uint8))[:size]
     scale = math.sqrt(2 / math.prod(shape[1:]))
     return torch.from_numpy((2.0 * bits - 1.0) * scale).reshape(shape)
+
+
+def weights_hash(weights: Iterable[Tensor]) -> str:
+    """SHA-256 (hex) of the values of tensors in their order, as little-endian float64."""
+    hashed = hashlib.sha256()
+    for tensor in weights:
+        hashed.update(tensor.detach().cpu().numpy().astype("<f8").tobytes())
+    return hashed.hexdigest()

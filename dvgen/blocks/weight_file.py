@@ -3,58 +3,88 @@
 import hashlib
 import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dvgen.errors import DataError
+from dvgen.interfaces.weights import WeightFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+FOLDER = "DVGEN_WEIGHTS"
+"""The environment variable that names the folder in which weights are looked for first."""
+
 
 class Weights(NamedTuple):
-    """The tensors of a file by name, on the CPU, and the file's SHA-256 in hex."""
+    """The tensors of a file by name, on the CPU, the file's SHA-256 in hex, and where it lies."""
 
     table: "dict[str, Tensor]"
     sha256: str
+    path: Path
 
 
-def find_weight_file(names: Sequence[str], *, need: str, url: str, instead: str) -> Path:
-    """The first file of these names in $DVGEN_WEIGHTS and then in torch's download folder.
+def weight_folders() -> tuple[Path, ...]:
+    """Where weight files are looked for: $DVGEN_WEIGHTS where it is set, then torch's download folder."""
+    named = os.environ.get(FOLDER)
+    return (*([Path(named).expanduser()] if named else []), _torch_folder())
 
-    need: who needs what, such as "FID needs the 2015 Inception weights". url: where the file is published. instead: what
-    can be used without it. Raises DataError, which tells all of this, when there is no such file.
-    """
-    named = os.environ.get("DVGEN_WEIGHTS")
-    folders = ([Path(named).expanduser()] if named else []) + [_torch_folder()]
-    places = [folder / name for folder in folders for name in names]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = "\n".join(f"              {place}" for place in places)
+
+def weight_places(file: WeightFile) -> tuple[Path, ...]:
+    """The paths at which a file is looked for, in this order."""
+    return tuple(folder / name for folder in weight_folders() for name in file.names)
+
+
+def present_weight_file(file: WeightFile) -> Path | None:
+    """The first of its places at which there is a file, whatever its content."""
+    return next((place for place in weight_places(file) if place.is_file()), None)
+
+
+def find_weight_file(file: WeightFile) -> Path:
+    """The path of a file; raises DataError, which tells where it was looked for and what to do, when it is nowhere."""
+    found = present_weight_file(file)
+    if found is not None:
+        return found
+    named = os.environ.get(FOLDER)
+    looked = "\n".join(f"              {place}" for place in weight_places(file))
     raise DataError(
-        f"{need}, which are not on this machine.\n"
-        f"  looked in:  $DVGEN_WEIGHTS{'=' + named if named else ' (unset)'}\n{looked}\n"
-        f"  get it on a connected machine:\n              {url}\n"
-        "  then:       put the file into one of these folders, or set DVGEN_WEIGHTS to the folder it is in\n"
-        f"  or:         {instead}"
+        f"{file.need}, which are not on this machine.\n"
+        f"  looked in:  ${FOLDER}{'=' + named if named else ' (unset)'}\n{looked}\n"
+        f"  get it on a connected machine:\n              {file.url}\n"
+        "  then:       dvgen weights add FILE   (checks the hash, copies it to the first place above)\n"
+        f"  or:         {file.instead}"
     )
 
 
-def load_weight_file(path: Path, expected_hash: str, *, otherwise: str) -> Weights:
-    """The weights of a file whose SHA-256 begins with `expected_hash`; nothing in it is run.
+def read_weight_file(file: WeightFile) -> Weights:
+    """Find a file and read it as `load_weight_file` does; raises DataError as both."""
+    return load_weight_file(find_weight_file(file), file)
 
-    otherwise: what a file of another content is, and what to do, for the message. Raises DataError for such a file, and
-    for one that is not a plain table of tensors.
+
+def load_weight_file(path: Path, file: WeightFile) -> Weights:
+    """The weights at `path`, whose SHA-256 must begin as that of `file`; nothing in it is run.
+
+    Raises DataError for another content, and for a file that is not a plain table of tensors.
     """
-    content = path.read_bytes()  # read once: what is hashed is what is used
+    try:
+        content = path.read_bytes()  # read once: what is hashed is what is used
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     found = hashlib.sha256(content).hexdigest()
-    if not found.startswith(expected_hash):
-        raise DataError(
-            f"{path}: SHA-256 begins with {found[: len(expected_hash)]}, expected {expected_hash}; these are not {otherwise}"
-        )
-    return Weights(_tensors(content, path), found)
+    check_weight_hash(path, found, file)
+    return Weights(_tensors(content, path), found, path)
+
+
+def check_weight_hash(path: Path | str, sha256: str, file: WeightFile) -> None:
+    """Raise DataError, which tells what the content is instead where that is known, for the SHA-256 of another content."""
+    if sha256.startswith(file.sha256):
+        return
+    what = next((what for start, what in file.mistaken.items() if sha256.startswith(start)), None)
+    told = f"they are {what}" if what else "it is another file or damaged"
+    raise DataError(
+        f"{path}: not the weights that {file.names[0]} holds: its SHA-256 begins with {sha256[: len(file.sha256)]}, "
+        f"expected {file.sha256}; {told}; get {file.url}"
+    )
 
 
 def _tensors(content: bytes, path: Path) -> "dict[str, Tensor]":

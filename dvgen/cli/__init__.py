@@ -11,7 +11,9 @@ from dvgen import __version__
 from dvgen.cli.compare import compare
 from dvgen.cli.listing import data, plugins
 from dvgen.cli.recipes import recipes
+from dvgen.cli.report import report
 from dvgen.cli.run import evaluate, sample, train
+from dvgen.cli.verify import verify
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import DvgenError, PluginError
 
@@ -38,7 +40,7 @@ def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
     return found
 
 
-for command in (compare, train, evaluate, sample, plugins, data, recipes):
+for command in (compare, train, evaluate, sample, verify, report, plugins, data, recipes):
     group.add_command(command)
 
 

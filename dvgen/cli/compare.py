@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dvgen.cli.diff import diff
 from dvgen.cli.options import (
     AXES,
     experiment_options,
@@ -13,7 +14,7 @@ from dvgen.cli.options import (
     finished_experiment,
     hardware_options,
     json_option,
-    pass_plugins,
+    metric_option,
     put,
     say,
 )
@@ -23,36 +24,54 @@ from dvgen.experiment import Experiment, digest
 from dvgen.registry import Registry
 
 
-@click.command(short_help="Train a grid of experiments and compare them.")
+@click.group(short_help="Train a grid of experiments and compare them.", invoke_without_command=True)
 @experiment_options
+@metric_option
 @hardware_options
+@click.option("--match", type=click.Choice(["params"]), help="Choose widths so that priors have equally many parameters (5 %).")
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(min=1), help="Repeats of stage two on the same codes."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the comparison [default: runs/compare-HASH].")
 @json_option
-@pass_plugins
-def compare(load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def compare(context: click.Context, as_json: bool, **options: Any) -> None:
     """Train a grid of experiments and compare them: dvgen compare --prior pixelsnail,gpt
 
     Recipes, components and both budgets take comma lists; the grid is their product. A tokenizer is trained once and
     shared by its rows. The same command goes on where an interrupted one stopped.
     """
+    if context.invoked_subcommand is None:
+        _compare(context.obj, as_json=as_json, **options)
+
+
+compare.add_command(diff)
+
+
+def _compare(
+    load: Callable[[], Plugins], seeds: int, out: Path | None, as_json: bool, match: str | None, **options: Any
+) -> None:
     from dvgen.cli.work import print_results, session_for
-    from dvgen.compare import Comparison, compare_all, open_all
+    from dvgen.compare import Comparison, compare_all, matched, open_all
+    from dvgen.compare.export import EXPORTS
+    from dvgen.report.html import write_report
     from dvgen.training.folder import check_out, working
 
     plugins = load()
     experiments = grid(plugins.registry, options)
-    folder = out or Path("runs") / f"compare-{digest(experiments)[:8]}"
-    check_out(folder, ours=["results.json", "rows", "tokenizers"])
+    folder = out or Path("runs") / f"compare-{digest([experiments, match] if match else experiments)[:8]}"
+    check_out(folder, ours=[*EXPORTS, "results.json", "report.html", "rows", "tokenizers"])
     with session_for(plugins, options, experiments[0]) as session:
         opened = open_all(session, experiments)
+        if match:
+            experiments = matched(session, experiments, opened, say)
         with working(folder, session.fabric.is_global_zero):
             results = compare_all(session, Comparison(experiments, seeds, folder), opened, say)
+            if session.fabric.is_global_zero:
+                write_report(folder, results)
         if session.fabric.is_global_zero:
             print_results(results, as_json)
-            say(f"results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
+            say(f"report: {folder / 'report.html'}; results: {folder / 'results.json'}; pictures: {folder}/*/*/samples/")
 
 
 def grid(registry: Registry, options: Mapping[str, Any]) -> list[Experiment]:

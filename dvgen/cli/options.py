@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean for an experiment."""
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,11 @@ _EXPERIMENT = (
         "--recipe", metavar="NAME", help="An experiment that a plugin ships (dvgen recipes); the options below override it."
     ),
     click.option("--config", type=click.Path(path_type=Path), help="An experiment file (TOML) in its stead."),
-    click.option("--data", metavar="NAME[:DIR]", help="Data set: shapes, mnist:DIR, cifar10:DIR, folder:DIR, ..."),
+    click.option(
+        "--data",
+        metavar="NAME[:DIR]",
+        help="Data set: shapes, mnist:DIR, folder:DIR, ...; or truth:SOURCE, codes of known probability.",
+    ),
     click.option("--encoder", metavar="NAME"),
     click.option("--quantizer", metavar="NAME", help="One for all maps of the encoder, or coarse+fine."),
     click.option("--decoder", metavar="NAME"),
@@ -32,8 +37,8 @@ _EXPERIMENT = (
     click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Any field: --set prior.layers=8."),
     click.option("--seed", type=int),
     click.option("--labels/--no-labels", default=None, help="Condition the priors on class labels."),
-    click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N or seconds:S."),
-    click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N or seconds:S."),
+    click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N, codes:N, flops:X or seconds:S."),
+    click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N, codes:N, flops:X or seconds:S."),
     click.option("--precision", type=click.Choice(PRECISIONS), help="Of training [default: 32-true]."),
 )
 _ACCELERATOR = click.option(
@@ -44,6 +49,8 @@ _HARDWARE = (
     click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
 )
+FIDS = {"fid": "inception", "fid-pt": "inception-pt"}
+"""Metrics of the 2015 Inception features, by the protocol of torch-fidelity and of pytorch-fid: only they are called FID."""
 BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "discriminator", "prior")
 BUDGETS = {"tokenizer_budget": "tokenizer", "budget": "prior"}
 AXES = ("recipe", *BOXES, *BUDGETS)
@@ -52,6 +59,21 @@ AXES = ("recipe", *BOXES, *BUDGETS)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on standard output, the rest on standard error."
 )
+
+
+def metric_option(command: F) -> F:
+    """Which distances must be measured."""
+    text = "Distances that must be measured: fid, fid-pt, fd-FEATURES [default: all that data and weights allow]."
+    return click.option("--metric", metavar="NAMES", help=text)(command)
+
+
+def features_of(metrics: str) -> tuple[str, ...]:
+    """The features that `--metric fid,fd-rand` names."""
+    names = [name.strip() for name in metrics.split(",")]
+    wrong = [name for name in names if name not in FIDS and not re.fullmatch("fd-.+", name)]
+    if wrong:
+        raise ConfigError(f"--metric {wrong[0]!r}: expected {', '.join(FIDS)} or fd-FEATURES, such as fd-rand (dvgen plugins)")
+    return tuple(dict.fromkeys(FIDS.get(name, name.removeprefix("fd-")) for name in names))
 
 
 def pass_plugins(command: F) -> F:
@@ -94,6 +116,8 @@ def experiment_table(registry: Registry, options: Mapping[str, Any]) -> dict[str
             table[name] = options[name]
     if options["precision"] is not None:
         table["train"]["precision"] = options["precision"]
+    if options.get("metric") is not None:
+        table["evaluate"]["features"] = list(features_of(options["metric"]))
     return table
 
 
@@ -131,7 +155,9 @@ def put(table: dict[str, Any], box: str, text: str) -> None:
         chosen = {"use": choice.use} | (
             {"location": str(Path(choice.location).expanduser().absolute())} if choice.location else {}
         )
-        table[box] = chosen if table[box]["use"] != choice.use else table[box] | chosen
+        chosen |= {"truth": True} if choice.truth else {}
+        same = table[box]["use"] == choice.use and table[box].get("truth", False) == choice.truth
+        table[box] = table[box] | chosen if same else chosen
     elif box in ("encoder", "decoder"):
         table[box] = table[box] if table[box]["use"] == text else {"use": text}
     elif box == "discriminator" and text == "none":
@@ -184,6 +210,11 @@ def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
         if options[box] and "," in options[box] and box != "data":
             raise ConfigError(f"--{box.replace('_', '-')} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
     table = experiment_table(plugins.registry, options)
+    if table["data"].get("truth"):
+        name = table["data"]["use"]
+        raise ConfigError(
+            f"--data truth:{name}: a source of codes has no images to train on; use `dvgen compare --data truth:{name}`"
+        )
     for assignment in options["assignments"]:
         if _without_game(table, assignment):
             raise ConfigError(_no_game(assignment))

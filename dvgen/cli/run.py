@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from dvgen.cli.options import AXES, device_option, experiment_options, hardware_options, json_option, one, pass_plugins, say
+from dvgen.cli.options import (
+    AXES,
+    device_option,
+    experiment_options,
+    features_of,
+    hardware_options,
+    json_option,
+    metric_option,
+    one,
+    pass_plugins,
+    say,
+)
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, digest, table_of
@@ -25,13 +36,11 @@ FOLDER = click.Path(path_type=Path)
 def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
-    from dvgen.compare import check_features
+    from dvgen.compare import check, open_one
     from dvgen.training.folder import check_out, working
     from dvgen.training.outline import parameters
     from dvgen.training.pipeline import (
-        check_assembly,
         finish_run,
-        open_data,
         prepare,
         read_run,
         start_run,
@@ -46,14 +55,15 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
     if resume is None:
         check_out(folder, ours=["experiment.toml"])  # a run that was killed before it had a config has nothing to resume
     with session_for(plugins, options, experiment) as session:
-        data = open_data(session, experiment)
-        check_assembly(session, experiment, data)
-        check_features(session, experiment, data.dataset)  # or `dvgen evaluate` would refuse what was trained for hours
+        # with the features, or `dvgen evaluate` would refuse what was trained for hours
+        opened = open_one(session, experiment)
+        check(session, experiment, opened)
+        data = opened.data
         place = tokenizer_folder(folder)
         with working(folder, session.fabric.is_global_zero):
             start_run(session, experiment, folder, place)
             prepared = prepare(session, experiment, data, place)
-            model = finish_run(session, experiment, prepared, folder)
+            model = finish_run(session, experiment, prepared.cache, folder)
         summary = {
             "schema": 1,
             "folder": str(folder),
@@ -68,16 +78,17 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
 
 @click.command(short_help="Measure a finished run on its test split.")
 @click.argument("folder", type=FOLDER)
+@metric_option
 @device_option
 @json_option
 @pass_plugins
-def evaluate(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
+def evaluate(load: Callable[[], Plugins], folder: Path, metric: str | None, as_json: bool, **options: Any) -> None:
     """Measure a finished run on its test split: likelihood, reconstruction, codebook use, distance of samples."""
     from dvgen.cli.work import print_results, session_for
     from dvgen.compare import evaluate_run
 
     with session_for(load(), options) as session:
-        results = evaluate_run(session, folder, say)
+        results = evaluate_run(session, folder, None if metric is None else features_of(metric), say)
         if session.fabric.is_global_zero:
             print_results(results, as_json)
 

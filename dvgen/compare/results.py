@@ -1,6 +1,7 @@
-"""The results of a comparison as one JSON document: schema 1, every value with its interval, count and key."""
+"""The results of a comparison as one JSON document: schema 2, every value with its interval, count and key."""
 
-import itertools
+import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,64 +9,84 @@ from typing import Any, Self
 
 import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
+from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.config import unstructure
-from dvgen.errors import IncomparableError
-from dvgen.evaluation.assessment import Subject, TokenizerAssessment
-from dvgen.evaluation.measurement import Measurement, best, difference
+from dvgen.evaluation.measurement import Measurement, difference
+from dvgen.evaluation.nll import Floats, check_not_below
 from dvgen.evaluation.statistics import mean_interval, seeds_interval
+from dvgen.evaluation.subject import Subject
+from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
 from dvgen.experiment import Experiment, table_of
 from dvgen.training.folder import environment
+from dvgen.training.meter import Spent
+from dvgen.verify.checks import Verification
 
-SCHEMA = 1
+SCHEMA = 2
 Measurements = Mapping[str, Measurement]
 
 
 @frozen
 class Group:
-    """One tokenizer, assessed, with the baselines and the exact entropy (nats an image, or None) of its codes."""
+    """One tokenizer (or source of codes), assessed, with the baselines and the exact entropy (nats an image, or None).
+
+    truth: log-probability of every test image in nats, (n,), where a source knows it. notes: what could not be measured, and
+    why. parameters and spent: of the tokenizer, None where there is none.
+    """
 
     experiment: Experiment
     subject: Subject
     assessment: TokenizerAssessment
     baselines: Mapping[str, Measurements]
     entropy: float | None
+    truth: Floats | None
     folder: Path
-    parameters: int
-    seconds: float
-    steps: int
+    notes: tuple[str, ...]
+    parameters: int | None
+    spent: Spent | None
+
+    @property
+    def length(self) -> int:
+        """Codes of an image."""
+        return sum(level.length for level in self.subject.cache.levels)
 
 
 @frozen
 class Repeat:
-    """One trained and assessed prior: measurements by name, nats (levels, n) of every test image."""
+    """One trained and assessed prior: measurements by name, nats (levels, n) of every test image, and what it took to train."""
 
     folder: Path
     parameters: int
     measurements: Measurements
-    nats: NDArray[np.float64]
-    seconds: float
-    steps: int
+    nats: Floats
+    spent: Spent
     samples_per_second: float
+    verification: Verification
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables and numbers; the nats are kept in a file of their own."""
         return {
-            "folder": self.folder.name,
+            "folder": f"{self.folder.parent.name}/{self.folder.name}",
             "parameters": self.parameters,
-            "train_seconds": self.seconds,
-            "steps": self.steps,
+            "train_seconds": self.spent.seconds,
+            "steps": self.spent.steps,
+            "budget_spent": unstructure(self.spent),
             "samples_per_second": self.samples_per_second,
+            "verification": self.verification.to_dict(),
             "measurements": plain(self.measurements),
         }
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any], folder: Path, nats: NDArray[np.float64]) -> Self:
+    def from_dict(cls, table: Mapping[str, Any], folder: Path, nats: Floats) -> Self:
         """The inverse of `to_dict`."""
-        found = {name: Measurement.from_dict(value) for name, value in table["measurements"].items()}
         return cls(
-            folder, table["parameters"], found, nats, table["train_seconds"], table["steps"], table["samples_per_second"]
+            folder=folder,
+            parameters=table["parameters"],
+            measurements={name: Measurement.from_dict(value) for name, value in table["measurements"].items()},
+            nats=nats,
+            spent=Spent(**table["budget_spent"]),
+            samples_per_second=table["samples_per_second"],
+            verification=Verification.from_dict(table["verification"]),
         )
 
 
@@ -73,11 +94,12 @@ Rows = Sequence[tuple[Experiment, Sequence[Repeat]]]
 
 
 def document(groups: Sequence[tuple[Group, Rows]], repeats: int) -> dict[str, Any]:
-    """The whole `results.json`."""
+    """The whole `results.json`. Raises IntegrityError when repeats together are better than their source allows."""
     return {
         "schema": SCHEMA,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "environment": environment(),
+        "command": sys.argv,
         "repeats": repeats,
         "intervals": "95 %, over test images"
         if repeats == 1
@@ -92,116 +114,129 @@ def plain(measurements: Measurements) -> dict[str, Any]:
 
 
 def _entry(group: Group, rows: Rows) -> dict[str, Any]:
-    labels = row_labels([experiment for experiment, _ in rows])
-    levels = [level.name for level in group.subject.cache.levels]
-    merged = [(label, merge(repeats, levels), repeats) for label, (_, repeats) in zip(labels, rows, strict=True)]
+    contestants = [_contestant(group, experiment, repeats) for experiment, repeats in rows]
     return {
-        "tokenizer": _tokenizer(group),
+        "tokenizer": _tokenizer(group) if group.subject.source is None else _source(group),
         "rows": [
-            {"prior": label, "experiment": table_of(experiment)} | _row(measurements, repeats)
-            for (experiment, _), (label, measurements, repeats) in zip(rows, merged, strict=True)
+            {"prior": row.name, "budget": row.budget, "experiment": table_of(experiment), "ranked": not row.unranked}
+            | _row(row, repeats)
+            for row, (experiment, repeats) in zip(contestants, rows, strict=True)
         ],
-        "baselines": [{"name": name, "measurements": plain(found)} for name, found in group.baselines.items()],
-        "verdicts": verdicts(merged),
+        "references": _named(group.assessment.references.rows),
+        "baselines": _named(group.baselines),
+        "notes": list(group.notes),
+        "verdicts": verdicts(contestants),
+        "fidelity": fidelity(contestants),
     }
 
 
-def _tokenizer(group: Group) -> dict[str, Any]:
-    experiment, cache = group.experiment, group.subject.cache
-    dataset = group.subject.dataset
+def _named(rows: Mapping[str, Measurements]) -> list[dict[str, Any]]:
+    return [{"name": name, "measurements": plain(found)} for name, found in rows.items()]
+
+
+def _contestant(group: Group, experiment: Experiment, repeats: Sequence[Repeat]) -> Contestant:
+    return Contestant(
+        name=experiment.prior_label,
+        budget=experiment.train.prior.budget,
+        measurements=merge(group, repeats),
+        nats=[repeat.nats.sum(axis=0) / group.length for repeat in repeats],
+        repeats=[repeat.measurements for repeat in repeats],
+        unranked=next((text for repeat in repeats if (text := _unverified(repeat.verification))), ""),
+    )
+
+
+def _unverified(verification: Verification) -> str:
+    """Why a prior is not ranked; empty when it is proved."""
+    if verification.verified:
+        return ""
+    failed = [check.number for check in verification.checks if check.passed is False]
+    return f"not verified: check {', '.join(failed)}" if failed else "not verified: evaluate.maps is 0"
+
+
+def _shared(group: Group) -> dict[str, Any]:
+    """What a tokenizer and a source of codes both have."""
+    cache = group.subject.cache
     return {
+        "images": {split: cache.size(split) for split in cache.identity.splits},
+        "folder": f"{group.folder.parent.name}/{group.folder.name}",
+        "fingerprint": cache.identity.tokenizer,
+        "codes": cache.identity.hash,
+        "levels": unstructure(cache.levels),
+        "codes_per_image": group.length,
+        "entropy_nats_per_image": group.entropy,
+        "conditioning": "labels" if group.experiment.labels else "none",
+        "measurements": plain(group.assessment.measurements),
+        "experiment": table_of(group.experiment),
+    }
+
+
+def _source(group: Group) -> dict[str, Any]:
+    return {"kind": "truth", "name": group.experiment.data.use, "data": group.experiment.data.use} | _shared(group)
+
+
+def _tokenizer(group: Group) -> dict[str, Any]:
+    experiment, signals, spent = group.experiment, group.subject.signals, group.spent
+    assert signals is not None
+    assert spent is not None
+    return {
+        "kind": "tokenizer",
         "name": experiment.quantizer_label,
         "encoder": experiment.encoder.use,
         "data": experiment.data.use,
         "location": experiment.data.location,
-        "images": {split: cache.size(split) for split in cache.identity.splits},
-        "skipped": list(dataset.skipped),
-        "folder": group.folder.name,
-        "fingerprint": cache.identity.tokenizer,
-        "codes": cache.identity.hash,
-        "levels": unstructure(cache.levels),
-        "codes_per_image": sum(level.length for level in cache.levels),
+        "skipped": list(signals.dataset.skipped),
         "parameters": group.parameters,
-        "train_seconds": group.seconds,
-        "steps": group.steps,
-        "entropy_nats_per_image": group.entropy,
-        "conditioning": "labels" if experiment.labels else "none",
-        "measurements": plain(group.assessment.measurements),
-        "experiment": table_of(experiment),
-    }
+        "train_seconds": spent.seconds,
+        "steps": spent.steps,
+        "budget_spent": unstructure(spent),
+    } | _shared(group)
 
 
-def row_labels(experiments: Sequence[Experiment]) -> list[str]:
-    """What rows are called: the prior, or LEVEL=PRIOR for each of several, and the budget where rows differ in it."""
-    priors = [experiment.prior_label for experiment in experiments]
-    budgets = [experiment.train.prior.budget for experiment in experiments]
-    return priors if len(set(budgets)) == 1 else [f"{prior} {budget}" for prior, budget in zip(priors, budgets, strict=True)]
-
-
-def _row(measurements: Measurements, repeats: Sequence[Repeat]) -> dict[str, Any]:
+def _row(row: Contestant, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    spent = [unstructure(repeat.spent) for repeat in repeats]
+    means = {axis: float(np.mean([one[axis] for one in spent])) for axis in spent[0]}
     return {
         "parameters": repeats[0].parameters,
-        "train_seconds": float(np.mean([repeat.seconds for repeat in repeats])),
-        "steps": repeats[0].steps,
+        "train_seconds": means["seconds"],
+        "steps": repeats[0].spent.steps,
+        "budget_spent": means,
         "samples_per_second": float(np.mean([repeat.samples_per_second for repeat in repeats])),
-        "measurements": plain(measurements),
+        "verification": next((r for r in repeats if not r.verification.verified), repeats[0]).verification.to_dict(),
+        "measurements": plain(row.measurements),
         "repeats": [repeat.to_dict() for repeat in repeats],
     }
 
 
-def merge(repeats: Sequence[Repeat], levels: Sequence[str] = ()) -> dict[str, Measurement]:
-    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats.
-
-    levels: their names, in the order of the nats; those of which there is no likelihood of its own do not matter.
-    """
+def merge(group: Group, repeats: Sequence[Repeat]) -> dict[str, Measurement]:
+    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats."""
     if len(repeats) == 1:
         return dict(repeats[0].measurements)
     merged = {}
+    by_image = [_values_by_image(group, repeat.nats) for repeat in repeats]
     for name, first in repeats[0].measurements.items():
         values = [repeat.measurements[name].value for repeat in repeats]
         for repeat in repeats:
             difference(first, repeat.measurements[name])  # raises when two repeats were measured differently
-        mean, interval = mean_interval(values)
-        merged[name] = Measurement(mean, interval, len(repeats), first.key)
-    for name in ("nll", "bits_code", "bits_image"):
-        merged[name] = _over_repeats(merged[name], repeats[0], name, [repeat.nats.sum(axis=0) for repeat in repeats])
-    for i, level in enumerate(levels):
-        for name in {f"nll/{level}", f"bits_image/{level}"} & merged.keys():
-            merged[name] = _over_repeats(merged[name], repeats[0], name, [repeat.nats[i] for repeat in repeats])
+        if name in by_image[0]:
+            mean, interval = seeds_interval([values[name] for values in by_image])
+            merged[name] = Measurement(mean, interval, first.n, first.key)
+        else:
+            mean, over = mean_interval(values)
+            merged[name] = Measurement(mean, over, len(repeats), first.key)
+    if group.truth is not None:
+        check_not_below(merged["excess"], f"{len(repeats)} repeats of a prior")
     return merged
 
 
-def _over_repeats(merged: Measurement, first: Repeat, name: str, nats: Sequence[NDArray[np.float64]]) -> Measurement:
-    """A likelihood with its interval over images and repeats, from the nats (n,) of each repeat, in the unit it has."""
-    total = float(np.mean(nats))
-    scale = merged.value / total if total else 0.0  # a codebook of one code costs nothing, in any unit
-    mean, interval = seeds_interval([values * scale for values in nats])
-    return Measurement(mean, interval, first.measurements[name].n, merged.key)
-
-
-def verdicts(rows: Sequence[tuple[str, Measurements, Sequence[Repeat]]]) -> list[dict[str, Any]]:
-    """For every pair of rows on the same codes: the difference in nats/code, paired by image (and repeat), and what it says."""
-    found: list[dict[str, Any]] = []
-    for (one, first, mine), (other, second, its) in itertools.combinations(rows, 2):
-        names = [one, other]
-        try:
-            better = best([first["nll"], second["nll"]])
-        except IncomparableError as error:  # such as an exact likelihood and a bound
-            found.append(
-                {"pair": names, "difference": None, "interval": None, "unit": "nats/code", "verdict": f"not ranked: {error}"}
-            )
-            continue
-        length = mine[0].nats.sum() / mine[0].measurements["nll"].value / mine[0].nats.shape[1]
-        pairs = [(a.nats - b.nats).sum(axis=0) / length for a, b in zip(mine, its, strict=True)]
-        mean, interval = mean_interval(pairs[0]) if len(pairs) == 1 else seeds_interval(pairs)
-        tie = interval is None or interval[0] <= 0 <= interval[1]
-        found.append(
-            {
-                "pair": names,
-                "difference": mean,
-                "interval": interval,
-                "unit": "nats/code",
-                "verdict": "tie" if tie else f"{names[better]} is better",
-            }
-        )
+def _values_by_image(group: Group, nats: Floats) -> dict[str, Floats]:
+    """Every likelihood that is a mean over test images, by its name, (n,) each; nats (levels, n)."""
+    total, bit = nats.sum(axis=0), math.log(2)
+    found = {"nll": total / group.length, "bits_code": total / bit / group.length, "bits_image": total / bit}
+    if group.subject.values is not None:
+        found["code_rate"] = total / bit / group.subject.values
+    if group.truth is not None:
+        found["excess"] = (total + group.truth) / group.length
+    levels = group.subject.cache.levels
+    for level, own in zip(levels, nats, strict=True) if len(levels) > 1 else ():
+        found |= {f"nll/{level.name}": own / level.length, f"bits_image/{level.name}": own / bit}
     return found

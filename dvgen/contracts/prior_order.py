@@ -71,6 +71,22 @@ def steps_give_logits(subject: PriorSubject, example: Example) -> None:
         previous = codes.flatten(1)[:, place]
 
 
+@law(
+    "R9", "`forward` tells of each code the log-probability that it has by step, after those before it", applies=autoregressive
+)
+@torch.no_grad()
+def steps_give_terms(subject: PriorSubject, example: Example) -> None:
+    prior = subject.prepared(example)
+    (codes,), context = subject.inputs(example)
+    (terms,) = prior((codes,), context)
+    state, previous = prior.start(context), None
+    for place in range(prior.level.length):
+        logits = prior.step(state, previous)
+        previous = codes.flatten(1)[:, place]
+        expected = logits.gather(1, previous.unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=1)
+        require_close(terms.flatten(1)[:, place], expected, f"terms of place {place}, and by step", relative=ROUNDING)
+
+
 @law("R9", "two samplings at once, of other codes in other contexts, do not disturb each other", applies=autoregressive)
 @torch.no_grad()
 def states_are_apart(subject: PriorSubject, example: Example) -> None:

@@ -77,13 +77,12 @@ def given(subject: PriorSubject, example: Example) -> None:
     )
 
 
-@law("R12", "frequencies of samples are the probabilities that `forward` tells", applies=lambda s: bool(s.spaces), once=True)
+@law("R12", "frequencies of samples are the probabilities that `forward` tells",
+     applies=lambda s: bool(s.spaces) and s.exact, once=True)  # fmt: skip
 def frequencies(subject: PriorSubject, example: Example) -> None:
     for index in subject.spaces:
         here = evolve(example, batch=2, shape=index)
         prior, levels = subject.prepared(here), subject.situation(here).levels
-        if not prior.exact:
-            continue
         context = subject.inputs(here)[1]
         maps = every_map(levels)
         probabilities = log_probability(prior, maps, repeated(context, len(maps[0]), 1)).exp()

@@ -77,6 +77,11 @@ class PriorSubject(ModelSubject):
         return issubclass(self.kinds[0], AutoregressivePrior)
 
     @property
+    def exact(self) -> bool:
+        """Whether what it tells is the log-probability itself, and no bound, in every situation."""
+        return all(self._built(self.configs, situation).exact for situation in self.situations)
+
+    @property
     def spaces(self) -> tuple[int, ...]:
         """The numbers of situations that can be enumerated."""
         return tuple(i for i, situation in enumerate(self.situations) if situation.maps <= ENUMERABLE)

@@ -1,16 +1,17 @@
-"""Properties R1 to R6: what a prior says of codes.
+"""Properties R1 to R6, and R15: what a prior says of codes.
 
 Shapes: b batch, *grid of a level.
 """
 
 import copy
+import math
 from typing import Any
 
 import torch
 from attrs import evolve
 from torch import Generator, Tensor
 
-from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.model_subject import ROUNDING, Example, mapped, sample_of
 from dvgen.contracts.prior_subject import PriorSubject, every_map, generators, log_probability, repeated
 from dvgen.errors import ShapeError
@@ -69,6 +70,35 @@ def normalised(subject: PriorSubject, example: Example) -> None:
                 right = abs(total - 1) <= ROUNDING if prior.exact else total <= 1 + ROUNDING
                 wanted = "1" if prior.exact else "at most 1"
                 require(right, f"{subject.situation(here).levels}: probabilities sum to {total:.12g}, expected {wanted}")
+
+
+@law("R3", "equal logits cost log(num_codes) a code, the first one too", applies=lambda s: s.autoregressive)
+@torch.no_grad()
+def equal_logits(subject: PriorSubject, example: Example) -> None:
+    """Held to it is a `forward` that asks for the logits of all places; one that does not is held to R9 alone."""
+    prior = subject.prepared(example)
+    (codes,), context = subject.inputs(example)
+    asked: list[Tensor] = []
+
+    def equal(codes: Tensor, context: Context) -> Tensor:
+        asked.append(torch.zeros(*codes.shape, prior.level.num_codes, dtype=torch.float64))
+        return asked[-1]
+
+    prior.logits = equal
+    (found,) = prior((codes,), context)
+    if asked:
+        expected = torch.full_like(found, -math.log(prior.level.num_codes))
+        require_close(found, expected, "terms of equal logits", relative=ROUNDING)
+
+
+@law("R15", "the terms of samples in another order are the same terms in that order")
+@torch.no_grad()
+def another_order(subject: PriorSubject, example: Example) -> None:
+    prior = subject.prepared(example)
+    inputs = subject.inputs(evolve(example, batch=max(3, example.batch)))
+    turned = prior(*mapped(inputs, lambda tensor: tensor.flip(0)))
+    for i, (found, expected) in enumerate(zip(turned, prior(*inputs), strict=True)):
+        require_close(found.flip(0), expected, f"terms of level {i} in another order", relative=ROUNDING)
 
 
 @law("R4", "equal noise gives an equal loss, and where the prior is exact and drops nothing, minus the mean of its terms")

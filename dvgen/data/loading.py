@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from dvgen.assembly import build
+from dvgen.config import unstructure
 from dvgen.data.splits import split
 from dvgen.errors import DvgenError, PluginError
 from dvgen.experiment import DataChoice, digest
-from dvgen.interfaces.data import Dataset
+from dvgen.interfaces.data import CodeSource, Dataset
 from dvgen.registry import Registry
 
 ROOT = "DVGEN_DATA"
@@ -25,6 +26,11 @@ def open_dataset(registry: Registry, choice: DataChoice) -> Dataset:
     if location is None and cls.located:
         location = str(Path(os.environ.get(ROOT, "data")) / choice.use)
     return build(registry, "dataset", choice, location=location)  # type: ignore[no-any-return]
+
+
+def open_source(registry: Registry, choice: DataChoice) -> CodeSource:
+    """The source of codes that a choice names; raises ConfigError for a fault of the choice."""
+    return build(registry, "code-source", choice)  # type: ignore[no-any-return]
 
 
 def survey(registry: Registry, choice: DataChoice) -> dict[str, Any]:
@@ -62,3 +68,9 @@ def data_hash(dataset: Dataset) -> str:
             "parts": dataset.parts,
         }
     )
+
+
+def source_hash(choice: DataChoice, source: CodeSource) -> str:
+    """SHA-256 (hex) of everything that decides the draws of a source of codes; every default of the choice is written out."""
+    about = {"levels": unstructure(source.levels), "sizes": dict(source.sizes), "version": source.version}
+    return digest({"source": choice.use, "fields": dict(choice.fields)} | about)

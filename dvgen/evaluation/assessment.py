@@ -1,213 +1,252 @@
-"""Everything that is measured of a tokenizer and of a prior, with the protocol of each number."""
+"""Everything that is measured of a prior: likelihood of held-out codes, and how its samples differ from them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dvgen.code_model import CodeModel
-from dvgen.data.loading import data_hash, signal_batches
 from dvgen.data.order import permutation
 from dvgen.data.splits import SPLITS
-from dvgen.data.token_cache import TokenCache
-from dvgen.evaluation.baselines import LeftUp, Unigram
-from dvgen.evaluation.codebook import CodebookUse
-from dvgen.evaluation.fidelity import fidelity_of
-from dvgen.evaluation.frechet import feature_table, frechet_distance, frechet_key
-from dvgen.evaluation.kernel_distance import kernel_distance, kernel_key
-from dvgen.evaluation.measurement import Measurement
-from dvgen.evaluation.nll import LikelihoodProtocol, check_floor, code_map_entropy, excess_nats, likelihoods, per_image_nats
-from dvgen.evaluation.sampling import Request, Samples, draw_samples
-from dvgen.evaluation.sounds import sampling_rate
-from dvgen.experiment import Evaluation
+from dvgen.evaluation.baselines import ladder, lzma_bits
+from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.memorisation import duplicates, memorised
+from dvgen.evaluation.nll import (
+    LikelihoodProtocol,
+    check_floor,
+    check_not_below,
+    code_map_entropy,
+    excess_nats,
+    excess_over,
+    likelihoods,
+    per_image_nats,
+)
+from dvgen.evaluation.references import (
+    ORACLE,
+    Measurements,
+    accuracy_on_test,
+    code_distances,
+    sample_distances,
+    tables,
+)
+from dvgen.evaluation.sampling import Request, draw_codes
+from dvgen.evaluation.statistics import mean_interval
+from dvgen.evaluation.subject import TEST, TRAIN, VALIDATION, Subject, decoded
+from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
 from dvgen.interfaces.codes import Codes
-from dvgen.interfaces.data import Dataset
-from dvgen.interfaces.features import Features
 from dvgen.interfaces.prior import Sampling
 from dvgen.seeding import fold
-from dvgen.tokenizer import Tokenizer
 
-SPLIT = "test"
 Floats = NDArray[np.float64]
+NAT = 1 / np.log(2)
+"""One nat in bits."""
 
 
-@frozen
-class Subject:
-    """What is assessed, and with what: a tokenizer in evaluation mode, its data, its codes, the features of the distance.
+class Drawn(NamedTuple):
+    """codes: n of every level. signals: (n, *shape) in [-1, 1], None without a tokenizer. seconds: spent drawing codes."""
 
-    `pause` is called before each batch of work, and may raise to stop.
-    """
-
-    tokenizer: Tokenizer
-    dataset: Dataset
-    splits: Mapping[str, Tensor]
-    cache: TokenCache
-    features: Features
-    settings: Evaluation
-    pause: Callable[[], None]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tokenizer is."""
-        return next(self.tokenizer.parameters()).device
-
-    def signals(self) -> Iterator[Tensor]:
-        """Batches of the test split's signals, in one fixed shuffled order, so that any first part is a fair sample."""
-        indices = self.splits[SPLIT]
-        shuffled = indices[permutation(len(indices), fold(0, "assessment"))]
-        for signals, _ in signal_batches(self.dataset, shuffled, self.settings.batch):
-            self.pause()
-            yield signals
-
-
-class TokenizerAssessment(NamedTuple):
-    """measurements by name; reference: features of the test signals; originals and reconstructed: the first of them."""
-
-    measurements: dict[str, Measurement]
-    reference: Tensor
-    originals: Tensor
-    reconstructed: Tensor
+    codes: Codes
+    signals: Tensor | None
+    seconds: float
 
 
 class PriorAssessment(NamedTuple):
-    """measurements by name; nats: (levels, n) negative log-probability of every test image; samples: uncurated."""
+    """measurements by name; nats: (levels, n) negative log-probability of every test image; samples: uncurated.
 
-    measurements: dict[str, Measurement]
-    nats: Floats
-    samples: Samples
-
-
-@torch.no_grad()
-def assess_tokenizer(subject: Subject) -> TokenizerAssessment:
-    """PSNR (SNR of sound), distances of reconstructions, the use of every codebook; over the whole test split."""
-    limit = subject.settings.samples
-    grid = subject.settings.grid
-    fidelity = fidelity_of(subject.dataset)
-    decibels: list[Tensor] = []
-    seen = 0
-    kept: list[tuple[Tensor, Tensor]] = []
-    for signals in subject.signals():
-        moved = signals.to(subject.device)
-        reconstructed = subject.tokenizer.decode(subject.tokenizer.encode(moved)).clamp(-1, 1)
-        decibels.append(fidelity.decibels(reconstructed, moved).cpu())
-        if seen < max(limit, grid):
-            kept.append((signals, reconstructed.cpu()))
-        seen += len(signals)
-    originals, decoded = (torch.cat(side) for side in zip(*kept, strict=True))
-    found = fidelity.mean(decibels, data_hash(subject.dataset), SPLIT)
-    reference, features = (_features(subject, side[:limit]) for side in (originals, decoded))
-    found |= _distances(subject, reference, features, {"source": "reconstructions"}, "reconstruction_")
-    for level, code in zip(subject.cache.levels, subject.cache.codes(SPLIT), strict=True):
-        use = CodebookUse.of(level, code).measurements(subject.cache.identity.hash, SPLIT)
-        found |= {f"usage/{level.name}": use[0], f"perplexity/{level.name}": use[1]}
-    return TokenizerAssessment(found, reference, originals[:grid], decoded[:grid])
-
-
-@torch.no_grad()
-def assess_prior(subject: Subject, model: CodeModel, reference: Tensor, *, labels: bool, seed: int) -> PriorAssessment:
-    """Exact held-out likelihood, its excess over the exact entropy where that is known, and the distances of samples.
-
-    reference: features of the test signals. Raises IntegrityError when the likelihood is better than can be.
+    per_position: the mean of it at every place, (*grid) a level. features: of the samples, by space.
     """
 
-    def log_probs(codes: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
-        subject.pause()
-        return model(tuple(code.to(subject.device) for code in codes), None if given is None else given.to(subject.device))
-
-    cache, batch = subject.cache, subject.settings.batch
-    known = {split: cache.labels(split) if labels else None for split in SPLITS}
-    splits = SPLITS if subject.dataset.exhaustive else (SPLIT,)
-    nats = {split: per_image_nats(log_probs, cache.codes(split), known[split], batch) for split in splits}
-    exact = zip(model.levels, model.exact_levels, strict=True)
-    protocol = LikelihoodProtocol(
-        codes=cache.identity.hash,
-        split=SPLIT,
-        conditioning="labels" if labels else "none",
-        bounds=frozenset(level.name for level, is_exact in exact if not is_exact),
-    )
-    found = likelihoods(nats[SPLIT], cache.levels, protocol)
-    if subject.dataset.exhaustive:
-        found["excess"] = _excess(subject, nats, protocol)
-    request = Request(
-        n=subject.settings.samples,
-        labels=_drawn_labels(subject) if labels else None,
-        sampling=Sampling(),
-        seed=seed,
-        batch=batch,
-    )
-    samples = draw_samples(model, subject.tokenizer, request, subject.pause)
-    table = _features(subject, samples.signals)
-    found |= _distances(subject, reference, table, _sampler(labels))
-    return PriorAssessment(found, nats[SPLIT], samples)
+    measurements: Measurements
+    nats: Floats
+    per_position: tuple[Floats, ...]
+    samples: Drawn
+    features: Mapping[str, Tensor]
 
 
-def assess_baselines(subject: Subject) -> dict[str, dict[str, Measurement]]:
-    """The likelihood of count models fitted on the training codes: unigram, and given the left and upper neighbours."""
-    protocol = LikelihoodProtocol(codes=subject.cache.identity.hash, split=SPLIT)
-    found = {}
-    for name, model in (("unigram", Unigram), ("left+up", LeftUp)):
-        rows = [
-            model.fit(train, level.num_codes).nats(test)
-            for level, train, test in zip(
-                subject.cache.levels, subject.cache.codes("train"), subject.cache.codes(SPLIT), strict=True
-            )
-        ]
-        found[name] = likelihoods(np.stack(rows), subject.cache.levels, protocol)
+class Likelihood:
+    """The negative log-probabilities of a code model, in nats; what it says of each split is computed once."""
+
+    def __init__(self, subject: Subject, model: CodeModel, *, labels: bool) -> None:
+        self.subject, self.model, self.labels = subject, model, labels
+        exact = zip(model.levels, model.exact_levels, strict=True)
+        self.protocol = LikelihoodProtocol(
+            codes=subject.cache.identity.hash,
+            split=TEST,
+            conditioning="labels" if labels else "none",
+            bounds=frozenset(level.name for level, is_exact in exact if not is_exact),
+        )
+
+    def nats(self, codes: Codes, labels: Tensor | None, totals: list[Tensor] | None = None) -> Floats:
+        """(levels, n) of these codes; `totals` takes the sums over them at every place, a level each."""
+        device = self.subject.device
+
+        def log_probs(part: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
+            self.subject.pause()
+            terms = self.model(tuple(code.to(device) for code in part), None if given is None else given.to(device))
+            for i, term in enumerate(terms if totals is not None else ()):
+                own = -term.double().sum(dim=0).cpu()
+                totals[i : i + 1] = [own + totals[i] if i < len(totals) else own]  # type: ignore[index]
+            return terms
+
+        return per_image_nats(log_probs, codes, labels, self.subject.settings.batch)
+
+    def of(self, split: str, positions: Tensor | None = None, totals: list[Tensor] | None = None) -> Floats:
+        """(levels, n) of these positions of a split (None: all)."""
+        cache = self.subject.cache
+        return self.nats(cache.codes(split, positions), cache.labels(split, positions) if self.labels else None, totals)
+
+
+@torch.no_grad()
+def assess_prior(
+    subject: Subject, model: CodeModel, tokenizer: TokenizerAssessment, *, labels: bool, seed: int
+) -> PriorAssessment:
+    """Likelihood of held-out codes and its excess over what is possible, where that is known; and the distances of samples.
+
+    tokenizer: what was found of the tokenizer, or of the source, of these codes. Raises IntegrityError when the likelihood
+    is better than can be.
+    """
+    likelihood = Likelihood(subject, model, labels=labels)
+    totals: list[Tensor] = []
+    nats = likelihood.of(TEST, totals=totals)
+    found = likelihoods(nats, subject.cache.levels, likelihood.protocol, values=subject.values)
+    found |= _gap(subject, likelihood, nats)
+    found |= _excess(subject, likelihood, nats)
+    if tokenizer.decoder_nats is not None:
+        found["image_bound"] = _image_bound(subject, nats.sum(axis=0) + tokenizer.decoder_nats)
+    wanted = _drawn_labels(subject) if labels else None
+    request = Request(n=subject.n, labels=wanted, sampling=Sampling(), seed=seed, batch=subject.settings.batch)
+    codes, seconds = draw_codes(model, request, subject.pause)
+    samples = Drawn(codes, None if subject.signals is None else decoded(subject, codes), seconds)
+    found["self_nll_gap"] = _self_gap(subject, likelihood, nats, samples.codes, wanted)
+    measured, features = _samples(subject, samples, tokenizer, labels=wanted)
+    places = tuple((total / nats.shape[1]).numpy() for total in totals)
+    return PriorAssessment(found | measured, nats, places, samples, features)
+
+
+def assess_baselines(subject: Subject) -> dict[str, Measurements]:
+    """The likelihood of models that only count, from uniform to four neighbours, and of a general compressor."""
+    cache = subject.cache
+    protocol = LikelihoodProtocol(codes=cache.identity.hash, split=TEST)
+    found = {
+        name: likelihoods(nats, cache.levels, protocol, values=subject.values)
+        for name, nats in ladder(cache.levels, cache.codes(TRAIN), cache.codes(TEST)).items()
+    }
+    bits, length = lzma_bits(cache.levels, cache.codes(TEST)), sum(level.length for level in cache.levels)
+    units = {"nll": (bits / NAT / length, "nats/code"), "bits_code": (bits / length, "bits/code")}
+    units["bits_image"] = (bits, "bits/image")
+    about = {"codes": cache.identity.hash, "split": TEST, "likelihood": "file size of the whole split"}
+    found["lzma"] = {
+        name: Measurement(value, None, cache.size(TEST), Key(unit, unit, about)) for name, (value, unit) in units.items()
+    }
     return found
 
 
 def code_entropy(subject: Subject, *, labels: bool) -> float | None:
-    """Exact entropy of the code map in nats, over all signals; None when the data set is not the whole distribution."""
-    if not subject.dataset.exhaustive:
+    """Exact entropy of the code map in nats, of a source that knows it or over all signals; None where it is not known."""
+    if subject.source is not None:
+        return subject.source.entropy
+    if not subject.exhaustive:
         return None
     cache = subject.cache
     codes = tuple(torch.cat(level) for level in zip(*(cache.codes(split) for split in SPLITS), strict=True))
     return code_map_entropy(codes, torch.cat([cache.labels(split) for split in SPLITS]) if labels else None)
 
 
-def _excess(subject: Subject, nats: Mapping[str, Floats], protocol: LikelihoodProtocol) -> Measurement:
-    """KL(truth || prior) in nats/code: over all signals of an exhaustive set it is exact, so it has no interval."""
-    entropy = code_entropy(subject, labels=protocol.conditioning == "labels") or 0.0
-    images = np.concatenate([nats[split].sum(axis=0) for split in SPLITS])
-    excess = excess_nats(float(images.mean()), entropy)
-    check_floor(excess, entropy, "a prior")
+def _gap(subject: Subject, likelihood: Likelihood, nats: Floats) -> Measurements:
+    """nll_train and nll_validation, each of at most as many images as the test split has."""
+    found = {}
+    for split in (TRAIN, VALIDATION):
+        own = likelihood.of(split, subject.positions(split)[: nats.shape[1]])
+        found[f"nll_{split}"] = likelihoods(own, subject.cache.levels, evolve(likelihood.protocol, split=split))["nll"]
+    return found
+
+
+def _excess(subject: Subject, likelihood: Likelihood, nats: Floats) -> Measurements:
+    """How far a prior is above what is possible: in nats/code, paired by image with the truth, or over all images there are."""
     length = sum(level.length for level in subject.cache.levels)
-    return Measurement(excess / length, None, len(images), evolve(protocol, split="all").key("nats/code", metric="excess"))
+    if subject.source is not None:
+        truth = subject.source.log_prob(subject.cache.codes(TEST)).double().cpu().numpy()
+        excess = excess_over(nats.sum(axis=0), truth, length, likelihood.protocol)
+        check_not_below(excess, "a prior")
+        return {"excess": excess}
+    if not subject.exhaustive:
+        return {}
+    entropy = code_entropy(subject, labels=likelihood.labels) or 0.0
+    every = [nats if split == TEST else likelihood.of(split) for split in SPLITS]
+    images = np.concatenate([part.sum(axis=0) for part in every])
+    # KL(truth || prior): over all signals of an exhaustive set it is exact, so it has no interval
+    above = excess_nats(float(images.mean()), entropy)
+    check_floor(above, entropy, "a prior")
+    key = evolve(likelihood.protocol, split="all").key("nats/code", metric="excess")
+    return {"excess": Measurement(above / length, None, len(images), key)}
+
+
+def _image_bound(subject: Subject, nats: Floats) -> Measurement:
+    """-log p(image) <= -log p(codes) - log p(image | codes), in bits per value of an image."""
+    assert subject.values is not None
+    assert subject.signals is not None
+    mean, interval = mean_interval(nats * NAT / subject.values)
+    about = {"reference": subject.signals.reference, "decoder": "discretised logistic, scales of channels fitted on train"}
+    return Measurement(mean, interval, len(nats), Key("image bound", "bits/dim", about | {"likelihood": "bound"}))
+
+
+def _self_gap(subject: Subject, likelihood: Likelihood, nats: Floats, codes: Codes, labels: Tensor | None) -> Measurement:
+    """What a prior thinks of its own samples, less what it thinks of held-out codes, in nats/code; 0 for the truth."""
+    length = sum(level.length for level in subject.cache.levels)
+    own, held_out = (each.sum(axis=0) / length for each in (likelihood.nats(codes, labels), nats))
+    error = float(np.sqrt(own.var(ddof=1) / len(own) + held_out.var(ddof=1) / len(held_out))) if len(own) > 1 else 0.0
+    gap = float(own.mean() - held_out.mean())
+    key = likelihood.protocol.key("nats/code", metric="self-NLL gap")
+    return Measurement(gap, (gap - 1.96 * error, gap + 1.96 * error), len(own), key)
+
+
+def _samples(
+    subject: Subject, samples: Drawn, tokenizer: TokenizerAssessment, *, labels: Tensor | None
+) -> tuple[Measurements, Mapping[str, Tensor]]:
+    """How samples differ from held-out codes, and from the signals behind them; and their features."""
+    about = _sampler(labelled=labels is not None)
+    found = code_distances(subject, samples.codes, about)
+    found["duplicates"] = duplicates(samples.codes, subject.cache.codes(TRAIN), subject.cache.identity.hash, about)
+    if subject.signals is None or samples.signals is None:
+        return found, {}
+    features = tables(subject, samples.signals)
+    known = tokenizer.references
+    found |= sample_distances(subject, known.test, features, about)
+    for name, space in subject.signals.spaces.items():
+        found[f"memorised/{name}"] = memorised(
+            space,
+            features[name],
+            known.train[name],
+            known.test[name],
+            subject.signals.reference,
+            about,
+            bits=subject.signals.bits,
+        )
+        if f"fd/{name}" in found and f"fd/{name}" in known.rows[ORACLE]:
+            found[f"prior_gap/{name}"] = _prior_gap(found[f"fd/{name}"], known.rows[ORACLE][f"fd/{name}"])
+    if labels is not None and subject.signals.bits == 8:
+        found["cas"] = accuracy_on_test(subject, samples.signals, labels, "samples")
+    return found, features
+
+
+def _prior_gap(fd: Measurement, oracle: Measurement) -> Measurement:
+    """What of a distance is the prior's: less that of decoded held-out codes."""
+    key = Key(f"{fd.key.metric} - {ORACLE}", fd.key.unit, fd.key.protocol)
+    return Measurement(fd.value - oracle.value, None, fd.n, key)
 
 
 def _drawn_labels(subject: Subject) -> Tensor:
     """Labels for the samples, with the frequencies of the test split."""
-    labels, wanted = subject.cache.labels(SPLIT), subject.settings.samples
+    labels = subject.cache.labels(TEST)
     shuffled = labels[permutation(len(labels), fold(0, "labels"))]
-    return shuffled.repeat(-(-wanted // len(labels)))[:wanted]
+    return shuffled[: subject.n]
 
 
-def _sampler(labels: bool) -> dict[str, str]:
+def _sampler(*, labelled: bool) -> dict[str, str]:
     """How samples are drawn, for the protocol of their distance."""
-    conditioning = "labels, as in the test split" if labels else "none"
+    conditioning = "labels, as in the test split" if labelled else "none"
     return {"source": "samples", "temperature": "1.0", "top_k": "all", "top_p": "1.0", "conditioning": conditioning}
-
-
-def _features(subject: Subject, signals: Tensor) -> Tensor:
-    return feature_table(subject.features, signals.split(subject.settings.batch))
-
-
-def _distances(
-    subject: Subject, reference: Tensor, table: Tensor, sampler: dict[str, str], prefix: str = ""
-) -> dict[str, Measurement]:
-    """fd (Frechet) and kd (kernel) by name; nothing when there are too few images for the first to mean anything."""
-    sizes = (len(reference), len(table))
-    if min(sizes) <= subject.features.dim:
-        return {}
-    bits = 8 if sampling_rate(subject.dataset) is None else 16
-    measured_on = f"{data_hash(subject.dataset)[:16]}/{SPLIT}"
-    frechet = frechet_key(subject.features, measured_on, sizes, sampler, bits=bits)
-    kernel = kernel_key(subject.features, measured_on, sizes, sampler, bits=bits)
-    return {
-        f"{prefix}fd": Measurement(frechet_distance(reference, table), None, sizes[1], frechet),
-        f"{prefix}kd": Measurement(kernel_distance(reference, table), None, sizes[1], kernel),
-    }

@@ -1,135 +1,84 @@
-"""Priors that only count: the numbers a neural prior has to beat. One level at a time; codes int64 (n, *grid)."""
+"""What a neural prior has to beat: count models of growing context, and a general compressor."""
 
-from typing import Self, final
+import lzma
+import math
+from collections.abc import Sequence
 
 import numpy as np
-from attrs import field, frozen
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from dvgen.errors import ShapeError
+from dvgen.evaluation.counting import NEIGHBOURS, POSITION, Conditional, Floats, Unigram
+from dvgen.interfaces.codes import Codes, Level, check_codes
+from dvgen.seeding import fold
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-@final
-@frozen(eq=False)
-class Unigram:
-    """Every position draws from one distribution: counts plus one half (Krichevsky and Trofimov 1981)."""
-
-    log_probs: Floats = field(repr=False)
-
-    @classmethod
-    def fit(cls, codes: Tensor, num_codes: int) -> Self:
-        """Count codes (n, *grid); raises ShapeError for codes outside 0..num_codes-1."""
-        counts = np.bincount(_array(codes, num_codes).ravel(), minlength=num_codes)
-        return cls(np.log((counts + 0.5) / (counts.sum() + 0.5 * num_codes)))
-
-    def nats(self, codes: Tensor) -> Floats:
-        """Negative log-probability in nats of each image, (n,) float64."""
-        values = _array(codes, len(self.log_probs))
-        return -self.log_probs[values].reshape(len(values), -1).sum(axis=1)
+CONDITIONALS = {
+    "position unigram": (POSITION,),
+    "left": ("left",),
+    "left+up": ("left", "up"),
+    "four neighbours": tuple(NEIGHBOURS),
+}
+"""What each count model with a context is given."""
+LADDER = ("uniform", "unigram", *CONDITIONALS)
+"""The count models, in the order of their contexts."""
+MOST_CODES = 2**22
+"""Codes of a level that are counted: four million take about half a minute and a gigabyte."""
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
-@final
-@frozen(eq=False)
-class Following:
-    """How often each code follows each context, smoothed with a lower-order estimate by absolute discounting.
+def ladder(levels: Sequence[Level], train: Codes, test: Codes) -> dict[str, Floats]:
+    """Negative log-probability in nats of every test image, (levels, n) by name, in the order of LADDER.
 
-    p(code | context) = (max(count - d, 0) + d * kinds * lower) / total, where kinds is the number of different codes
-    seen after the context, and d = n1 / (n1 + 2 n2) from the numbers of pairs seen once and twice (Ney, Essen and Kneser
-    1994). Sums to 1 when `lower` does. With 512 codes it beats Witten-Bell smoothing; with 64 the two are equal.
+    Every level by itself, counted on the first training images of at most MOST_CODES codes. In one dimension left, up,
+    upper left and upper right are the codes 1, 2, 3 and 4 back. A longer context is not always better: where it is mostly
+    unseen, four neighbours fall behind two. Raises ShapeError for masked codes and for codes of other levels.
     """
-
-    num_codes: int
-    discount: float
-    pairs: Integers
-    counts: Integers
-    contexts: Integers
-    totals: Integers
-    kinds: Integers
-
-    @classmethod
-    def fit(cls, context: Integers, code: Integers, num_codes: int) -> Self:
-        """Count codes (m,) after contexts (m,), any non-negative numbers; only what occurs is stored."""
-        pairs, counts = np.unique(context * num_codes + code, return_counts=True)
-        contexts, first, kinds = np.unique(pairs // num_codes, return_index=True, return_counts=True)
-        once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-        # never 0, or a code unseen after a context would be impossible; below 1, the least count
-        discount = min(max(once / max(once + 2 * twice, 1), 0.05), 0.95)
-        return cls(num_codes, discount, pairs, counts, contexts, np.add.reduceat(counts, first), kinds)
-
-    def probability(self, context: Integers, code: Integers, lower: Floats | float) -> Floats:
-        """p(code | context), (m,), given the lower-order probability of each code."""
-        pair, known_pair = _find(self.pairs, context * self.num_codes + code)
-        place, known = _find(self.contexts, context)
-        kept = np.where(known_pair, self.counts[pair] - self.discount, 0)
-        smoothed = (kept + self.discount * self.kinds[place] * lower) / self.totals[place]
-        return np.where(known, smoothed, lower)
+    check_codes(train, levels)
+    check_codes(test, levels)
+    rows = [_level(level, *codes) for level, *codes in zip(levels, train, test, strict=True)]
+    return {name: np.stack([row[name] for row in rows]) for name in LADDER}
 
 
-@final
-@frozen(eq=False)
-class LeftUp:
-    """Each code given its left and its upper neighbour; in one dimension, given the two codes before it.
+def _level(level: Level, train: Tensor, test: Tensor) -> dict[str, Floats]:
+    counted = train[: max(MOST_CODES // level.length, 1)]
+    found = {
+        "uniform": np.full(len(test), level.length * math.log(level.num_codes)),
+        "unigram": Unigram.fit(counted, level.num_codes).nats(test),
+    }
+    for name, given in CONDITIONALS.items():
+        found[name] = Conditional.fit(counted, level.num_codes, given).nats(test)
+    return found
 
-    Backs off from the pair of neighbours to the mean of what each says alone, to the unigram, to the uniform
-    distribution. A neighbour beyond the border is a symbol of its own.
+
+def lzma_bits(levels: Sequence[Level], codes: Codes) -> float:
+    """Bits an image, all levels together, of LZMA on these images' codes: each level one run of bytes, image after image in
+    raster order, 1, 2 or 4 bytes a code, whichever is the least that holds it, without a container's header.
+
+    The compressor has learned nothing from training images and starts anew on these; it also sees each image after all
+    those before it. So this is a length that was achieved, not a likelihood, and is ranked with none.
+    Raises ShapeError for masked codes and for codes of other levels.
     """
-
-    num_codes: int
-    both: Following = field(repr=False)
-    left: Following = field(repr=False)
-    up: Following = field(repr=False)
-    alone: Following = field(repr=False)
-
-    @classmethod
-    def fit(cls, codes: Tensor, num_codes: int) -> Self:
-        """Count codes (n, *grid); raises ShapeError for codes outside 0..num_codes-1."""
-        code, left, up = _neighbours(_array(codes, num_codes), num_codes)
-        return cls(
-            num_codes,
-            both=Following.fit(left * (num_codes + 1) + up, code, num_codes),
-            left=Following.fit(left, code, num_codes),
-            up=Following.fit(up, code, num_codes),
-            alone=Following.fit(np.zeros_like(code), code, num_codes),
-        )
-
-    def nats(self, codes: Tensor) -> Floats:
-        """Negative log-probability in nats of each image, (n,) float64."""
-        values = _array(codes, self.num_codes)
-        code, left, up = _neighbours(values, self.num_codes)
-        return -np.log(self.probability(left, up, code)).reshape(len(values), -1).sum(axis=1)
-
-    def probability(self, left: Integers, up: Integers, code: Integers) -> Floats:
-        """p(code | left, up), (m,); `num_codes` stands for a neighbour beyond the border."""
-        alone = self.alone.probability(np.zeros_like(code), code, 1.0 / self.num_codes)
-        one = (self.left.probability(left, code, alone) + self.up.probability(up, code, alone)) / 2
-        return self.both.probability(left * (self.num_codes + 1) + up, code, one)
+    check_codes(codes, levels)
+    total = 0
+    for level, code in zip(levels, codes, strict=True):
+        if not code.numel() or int(code.min()) < 0:
+            raise ShapeError(f"level {level.name!r}: expected codes to compress, and no masked ones")
+        packed = code.cpu().numpy().astype(np.min_scalar_type(level.num_codes - 1))
+        total += len(lzma.compress(packed.tobytes(), format=lzma.FORMAT_RAW, filters=FILTERS))
+    return 8 * total / len(codes[0])
 
 
-def _array(codes: Tensor, num_codes: int) -> Integers:
-    values = codes.cpu().numpy()
-    if values.ndim < 2 or values.dtype != np.int64 or not values.size:
-        raise ShapeError(f"expected int64 codes of shape (n, *grid), got {values.dtype} of shape {values.shape}")
-    if values.min() < 0 or values.max() >= num_codes:
-        raise ShapeError(f"codes must be in 0..{num_codes - 1} to be counted, got {values.min()}..{values.max()}")
-    return values
+def unigram_samples(levels: Sequence[Level], train: Codes, n: int, seed: int) -> Codes:
+    """n draws of codes that are independent at every position, with the shares of the unigram of the training codes.
 
-
-def _neighbours(values: Integers, border: int) -> tuple[Integers, Integers, Integers]:
-    """Code, left neighbour and upper neighbour (in one dimension: the one before the left) of every position, (m,) each."""
-    left, up = np.full_like(values, border), np.full_like(values, border)
-    left[..., 1:] = values[..., :-1]
-    if values.ndim == 2:
-        up[..., 2:] = values[..., :-2]
-    else:
-        up[..., 1:, :] = values[..., :-1, :]
-    return values.ravel(), left.ravel(), up.ravel()
-
-
-def _find(keys: Integers, wanted: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-    """The place of each wanted key among the sorted keys, and whether it is there at all."""
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return place, keys[place] == wanted
+    What a prior's samples would be if it had learned how frequent codes are, and nothing of where they stand.
+    """
+    check_codes(train, levels)
+    drawn = []
+    for level, code in zip(levels, train, strict=True):
+        share = torch.from_numpy(np.exp(Unigram.fit(code, level.num_codes).log_probs))
+        generator = torch.Generator().manual_seed(fold(seed, "unigram", level.name))
+        flat = torch.multinomial(share, n * level.length, replacement=True, generator=generator)
+        drawn.append(flat.reshape(n, *level.grid))
+    return tuple(drawn)

@@ -1,4 +1,4 @@
-"""What a person looks at or listens to: samples and reconstructions, as pictures of images and as files of sound."""
+"""Samples and reconstructions: as pictures and sounds for a person, as numbers for another program."""
 
 from pathlib import Path
 
@@ -7,18 +7,25 @@ from torch import Tensor
 
 from dvgen.errors import ConfigError
 from dvgen.evaluation.pictures import check_picture, pairs, save_grid
+from dvgen.evaluation.pixels import check_arrays, write_pixels
 from dvgen.evaluation.sounds import check_sound_folder, sampling_rate, save_sounds, save_wav, spectrogram_pictures
 from dvgen.interfaces.data import Dataset
 
 IMAGE_COLUMNS, SOUND_COLUMNS = 16, 8
-"""Pairs side by side in the picture of reconstructions."""
+"""Pairs side by side in the picture of reconstructions, and of nearest neighbours."""
+NEIGHBOURS = 16
+"""Samples that are shown with their nearest training signal: the first, so that nobody chooses."""
 
 
 def place_for_samples(given: Path | None, name: Path, n: int, dataset: Dataset) -> Path:
     """Where `save_samples` puts n samples: `given`, or `name` with .png for images, as a folder for sound.
 
-    Raises ConfigError for a place that cannot be: an image is a .png file, sound a folder or (one alone) a .wav file.
+    Raises ConfigError for a place that cannot be: images are a .png file, sounds a folder or (one alone) a .wav file, and
+    the numbers of either an .npz file.
     """
+    if given is not None and _is_arrays(given):
+        check_arrays(given)
+        return given
     if sampling_rate(dataset) is None:
         place = given or name.with_name(f"{name.name}.png")
         check_picture(place)
@@ -32,9 +39,14 @@ def place_for_samples(given: Path | None, name: Path, n: int, dataset: Dataset) 
 
 
 def save_samples(place: Path, signals: Tensor, dataset: Dataset) -> None:
-    """Images as a grid; sounds (n, channels, t) as 000.wav, 001.wav, ... and their spectrograms, or one as the file `place`."""
+    """Images as a grid; sounds (n, channels, t) as 000.wav, 001.wav, ... and their spectrograms, or one as the file `place`.
+
+    A place that ends in .npz gets the numbers of all of them, as `write_pixels` writes them.
+    """
     rate = sampling_rate(dataset)
-    if rate is None:
+    if _is_arrays(place):
+        write_pixels(place, signals, rate)
+    elif rate is None:
         save_grid(place, signals)
     elif len(signals) == 1 and _is_wav(place):
         save_wav(place, signals[0], rate)
@@ -52,6 +64,22 @@ def save_reconstructions(name: Path, originals: Tensor, reconstructed: Tensor, d
     pictures = pairs(spectrogram_pictures(originals), spectrogram_pictures(reconstructed), SOUND_COLUMNS)
     sounds = dict(zip(names, torch.cat([originals, reconstructed]), strict=True))
     save_sounds(name, sounds, rate, pictures, SOUND_COLUMNS)
+
+
+def save_neighbours(name: Path, samples: Tensor, nearest: Tensor, dataset: Dataset) -> None:
+    """The first samples, each above its nearest training signal, in the same order: `name` with .png.
+
+    Sounds are shown by their spectrograms.
+    """
+    both = samples[:NEIGHBOURS], nearest[:NEIGHBOURS]
+    columns = IMAGE_COLUMNS
+    if sampling_rate(dataset) is not None:
+        both, columns = (spectrogram_pictures(both[0]), spectrogram_pictures(both[1])), SOUND_COLUMNS
+    save_grid(name.with_name(f"{name.name}.png"), pairs(*both, columns), columns)
+
+
+def _is_arrays(place: Path) -> bool:
+    return place.suffix.lower() == ".npz"
 
 
 def _is_wav(place: Path) -> bool:

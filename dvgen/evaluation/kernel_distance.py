@@ -1,18 +1,24 @@
 """The kernel distance between two sets of signals, in the space of a `Features` plugin: KID for the Inception features."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.evaluation.frechet import frechet_key
-from dvgen.evaluation.measurement import Key
+from dvgen.evaluation.measurement import Interval, Key
+from dvgen.evaluation.statistics import mean_interval
 from dvgen.interfaces.features import Features
 
 PAIRS = 2**24
 """Kernel values in memory at a time: 128 MiB in float64."""
+BLOCKS = 10
+"""Parts of which an interval is made."""
+SMALLEST = 10
+"""Rows of a part."""
 
 
 @torch.no_grad()
@@ -36,6 +42,21 @@ def kernel_distance(a: Tensor, b: Tensor, *, pairs: int = PAIRS) -> float:
     a, b = a.double(), b.double()
     between = math.fsum(_block_sums(a, b, pairs)) / (n * m)
     return _mean_within(a, pairs) + _mean_within(b, pairs) - 2 * between
+
+
+def kernel_interval(value: float, networks: Sequence[tuple[Tensor, Tensor]]) -> Interval | None:
+    """An interval of 95 % around `value`, the mean kernel distance of these pairs of tables (n, dim) and (m, dim).
+
+    Half its width is that of Student's interval of the mean over ten disjoint parts of both tables, each an unbiased
+    estimate of the same distance; the parts are the same rows in every network. A little wide, since all pairs together know
+    more than the parts. None where a part would have fewer than ten rows.
+    """
+    parts = [tuple(table.tensor_split(BLOCKS) for table in pair) for pair in networks]
+    if min(len(block) for sides in parts for side in sides for block in side) < SMALLEST:
+        return None
+    rows = [[kernel_distance(a, b) for a, b in zip(*sides, strict=True)] for sides in parts]
+    mean, interval = mean_interval(np.mean(rows, axis=0))
+    return None if interval is None else (value - (mean - interval[0]), value + (interval[1] - mean))
 
 
 def kernel_label(features: Features) -> str:

@@ -113,11 +113,15 @@ class LikelihoodProtocol:
         return Key(metric or unit, unit, protocol | {"likelihood": "bound" if bound else "exact"})
 
 
-def likelihoods(nats: Floats, levels: Sequence[Level], protocol: LikelihoodProtocol) -> dict[str, Measurement]:
-    """By name, of all levels together: nll (nats/code), bits_code and bits_image.
+def likelihoods(
+    nats: Floats, levels: Sequence[Level], protocol: LikelihoodProtocol, values: int | None = None
+) -> dict[str, Measurement]:
+    """By name, of all levels together: nll (nats/code), bits_code and bits_image; and code_rate (bits/value) given `values`.
 
     Of several levels also, for each: nll/<level> (nats/code) and bits_image/<level>, whose sum over levels is bits_image.
     nats: (levels, n) of `per_image_nats`; intervals are over images. Every position counts as a code, masked ones too.
+    values: how many numbers a signal has (channels times size). The code rate is what the codes cost, spread over them: the
+    rate of a lossy code, to be read with its distortion, and never the likelihood of an image.
     """
     length = sum(level.length for level in levels)
     image = nats.sum(axis=0)
@@ -127,10 +131,42 @@ def likelihoods(nats: Floats, levels: Sequence[Level], protocol: LikelihoodProto
         "bits_code": _measured(bits / length, protocol.key("bits/code")),
         "bits_image": _measured(bits, protocol.key("bits/image")),
     }
+    if values is not None:
+        found["code_rate"] = _measured(bits / values, protocol.key("bits/value", metric="code rate"))
     for level, row in zip(levels, nats, strict=True) if len(levels) > 1 else ():
         found[f"nll/{level.name}"] = _measured(row / level.length, protocol.key("nats/code", level.name))
         found[f"bits_image/{level.name}"] = _measured(row / math.log(2), protocol.key("bits/image", level.name))
     return found
+
+
+def excess_over(nats_model: Floats, log_prob_true: Floats, length: int, protocol: LikelihoodProtocol) -> Measurement:
+    """mean(log p_true - log p_model) over images in nats/code: an unbiased KL(truth || prior) when the images are its draws.
+
+    nats_model, log_prob_true: (n,), paired by image, so that what is rare for both cancels. length: codes of an image.
+    Raises NonFiniteError for an image that the truth calls impossible.
+    """
+    if nats_model.shape != log_prob_true.shape or nats_model.ndim != 1:
+        raise ShapeError(f"expected one value an image of both, got shapes {nats_model.shape} and {log_prob_true.shape}")
+    above = nats_model + log_prob_true
+    if not np.isfinite(above).all():
+        image = int(np.isfinite(above).argmin())
+        raise NonFiniteError(f"image {image}: {log_prob_true[image]} nats of the truth and {-nats_model[image]} of the prior")
+    return _measured(above / length, protocol.key("nats/code", metric="excess"))
+
+
+def check_not_below(excess: Measurement, name: str) -> None:
+    """Raise IntegrityError when the whole interval of an excess (nats/code) lies below 0 by more than rounding explains.
+
+    name: whose excess it is, for the message. In expectation no prior is better than the truth on draws of the truth; of
+    honest ones almost as good as the truth one in forty may be refused, for its interval is of 95 %.
+    """
+    if excess.interval is not None and excess.interval[1] < -ROUNDING:
+        low, high = excess.interval
+        raise IntegrityError(
+            f"{name}: an excess of {excess.value:.6g} nats/code [{low:.6g}, {high:.6g}] over the truth is below 0, where no "
+            "honest prior can be: it sees what it should predict. Check that its output at a code does not depend on that "
+            "code or a later one"
+        )
 
 
 def _measured(values: Floats, key: Key) -> Measurement:

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -34,10 +36,17 @@ def image_grid(signals: Tensor, columns: int | None = None) -> Image.Image:
 def save_grid(path: Path, signals: Tensor, columns: int | None = None) -> None:
     """Write `image_grid` as PNG in one act, making the folder when it is not there; raises as `check_picture` does."""
     check_picture(path)
+    with replacing(path) as aside:
+        image_grid(signals, columns).save(aside, format="PNG")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, put in its place when all went well; its folder is made when it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        image_grid(signals, columns).save(aside, format="PNG")
+        yield aside
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

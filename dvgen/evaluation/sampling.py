@@ -15,6 +15,13 @@ from dvgen.seeding import fold
 from dvgen.tokenizer import Tokenizer
 
 
+class DrawnCodes(NamedTuple):
+    """codes: n of every level, on the CPU. seconds: spent drawing them."""
+
+    codes: Codes
+    seconds: float
+
+
 class Samples(NamedTuple):
     """codes: n of every level, on the CPU. signals: (n, *shape), decoded, clamped to [-1, 1]. seconds: spent drawing codes."""
 
@@ -35,11 +42,10 @@ class Request:
 
 
 @torch.no_grad()
-def draw_samples(model: CodeModel, tokenizer: Tokenizer, request: Request, pause: Callable[[], None]) -> Samples:
-    """Draw samples, uncurated. `pause` is called before each batch, and may raise to stop."""
+def draw_codes(model: CodeModel, request: Request, pause: Callable[[], None]) -> DrawnCodes:
+    """Draw codes. `pause` is called before each batch, and may raise to stop."""
     device = next(model.parameters()).device
     parts: list[Codes] = []
-    signals: list[Tensor] = []
     seconds = 0.0
     for first in range(0, request.n, request.batch):
         pause()
@@ -50,5 +56,24 @@ def draw_samples(model: CodeModel, tokenizer: Tokenizer, request: Request, pause
         codes = model.sample(generators, own, sampling=request.sampling)
         seconds += time.monotonic() - began
         parts.append(tuple(code.cpu() for code in codes))
-        signals.append(tokenizer.decode(codes).clamp(-1, 1).cpu())
-    return Samples(tuple(torch.cat(level) for level in zip(*parts, strict=True)), torch.cat(signals), seconds)
+    return DrawnCodes(tuple(torch.cat(level) for level in zip(*parts, strict=True)), seconds)
+
+
+@torch.no_grad()
+def decode_codes(tokenizer: Tokenizer, codes: Codes, batch: int, pause: Callable[[], None]) -> Tensor:
+    """The signals of codes (n, *grid) a level: (n, *shape), clamped to [-1, 1], on the CPU; `pause` as in `draw_codes`."""
+    device = next(tokenizer.parameters()).device
+    signals = torch.empty(0)
+    for first in range(0, len(codes[0]), batch):
+        pause()
+        decoded = tokenizer.decode(tuple(code[first : first + batch].to(device) for code in codes)).clamp(-1, 1).cpu()
+        if not first:  # room for all: parts kept and then joined would need twice the memory
+            signals = decoded.new_empty(len(codes[0]), *decoded.shape[1:])
+        signals[first : first + len(decoded)] = decoded
+    return signals
+
+
+def draw_samples(model: CodeModel, tokenizer: Tokenizer, request: Request, pause: Callable[[], None]) -> Samples:
+    """Draw samples, uncurated: `draw_codes`, then `decode_codes`."""
+    codes, seconds = draw_codes(model, request, pause)
+    return Samples(codes, decode_codes(tokenizer, codes, request.batch, pause), seconds)

@@ -1,6 +1,5 @@
 """Sound as files, as pictures, and compared: rounded to 16 bits, as wav files hold it."""
 
-import os
 import re
 import wave
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from torch.nn.functional import adaptive_max_pool2d
 from dvgen.blocks.spectrogram import FLOOR, spectrogram
 from dvgen.errors import ConfigError, NonFiniteError, PluginError, ShapeError
 from dvgen.evaluation.measurement import Key
-from dvgen.evaluation.pictures import save_grid
+from dvgen.evaluation.pictures import replacing, save_grid
 from dvgen.interfaces.data import Dataset
 from dvgen.sealed import MANIFEST, seal
 
@@ -84,13 +83,8 @@ def write_wav(path: Path, signals: Tensor, rate: int) -> None:
 
 def save_wav(path: Path, signals: Tensor, rate: int) -> None:
     """`write_wav` in one act, making the folder when it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with replacing(path) as aside:
         write_wav(aside, signals, rate)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def save_sounds(folder: Path, sounds: Mapping[str, Tensor], rate: int, picture: Tensor, columns: int | None = None) -> None:

@@ -4,15 +4,20 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
+from dvgen.interfaces.weights import WeightFile
+
 
 class Model(nn.Module):
     """A component with parameters.
 
     Its nested `Config` (attrs, frozen, keyword only; ranges as validators) holds everything a user may set; sizes that
     are known only when the model is assembled are keyword arguments of `__init__`.
+
+    weight_files: the published files that some config of the class looks for; `dvgen weights` lists and installs them.
     """
 
     Config: ClassVar[type[Any]]
+    weight_files: ClassVar[tuple[WeightFile, ...]] = ()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser; "weight_decay": 0.0 in a group exempts it. Every parameter stands in exactly one."""

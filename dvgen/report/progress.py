@@ -44,7 +44,8 @@ class ProgressConsole:
         """Move the bar, or say a line when it is time for one."""
         done, seconds = values["progress"], values["seconds"]
         left = seconds * (1 - done) / done if done else 0.0
-        text = f"step {step}  loss {values['loss']:.4f}  {values['examples_per_second']:.0f}/s  {_clock(left)} left"
+        speed = f"  {values['examples_per_second']:.0f}/s  {_clock(left)} left" if seconds else ""  # none is known at first
+        text = f"step {step}  loss {values['loss']:.4f}{speed}"
         if self.task is not None:
             self.bar.update(self.task, completed=done, text=text)
         if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_SECONDS:

@@ -74,6 +74,10 @@ class Game:
         since = step - self.settings.start + 1
         return 0.0 if since <= 0 else min(1.0, since / self.settings.ramp) if self.settings.ramp else 1.0
 
+    def kind(self, step: int) -> str:
+        """Who takes part at a step: the critic from `begin` on, its verdict of the generator from `start` on."""
+        return "-".join(["step", *["critic"] * (step >= self.settings.begin), *["generator"] * (self.factor(step) > 0)])
+
     def generator(self, reconstruction: Tensor, fake: Tensor, step: int) -> Move | None:
         """The generator's term, weighted; None before its time.
 

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dvgen.errors import IntegrityError
 from dvgen.sealed import seal, verify
+from dvgen.training.meter import Spent
 
 FOLDER = "checkpoints"
 KEPT = 2
 _NAME = re.compile(r"step-[0-9]{8}")
 _LEFTOVER = re.compile(r"\.(writing|old)-step-[0-9]{8}-[0-9]+")  # as `seal` names them
 _MODEL, _OPTIMIZER, _STATE, _SUFFIX = "model", "optimizer", "state.json", ".safetensors"
+_COUNTS = ("codes", "flops", "costs")
 AVERAGE = "average"
 
 
@@ -30,7 +32,8 @@ class Checkpoint:
     """Everything a run needs to go on: finished steps, seconds of training, weights and buffers, optimiser state.
 
     config: SHA-256 (hex) of the config it was trained under. more: further tensors by the name of their file, such as a
-    discriminator's, or AVERAGE, the moving average of the weights.
+    discriminator's, or AVERAGE, the moving average of the weights. codes, flops: see `Spent`; 0 in a checkpoint from before
+    they were counted. costs: operations of a step, by its kind; empty in such a checkpoint.
     """
 
     step: int
@@ -40,6 +43,14 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     more: Mapping[str, Mapping[str, Tensor]] = Factory(dict)
+    codes: int = field(default=0, kw_only=True)
+    flops: int = field(default=0, kw_only=True)
+    costs: Mapping[str, int] = field(factory=dict, kw_only=True)
+
+    @property
+    def spent(self) -> Spent:
+        """What training has spent."""
+        return Spent(steps=self.step, codes=self.codes, flops=self.flops, seconds=self.seconds)
 
     @property
     def evaluated(self) -> dict[str, Tensor]:
@@ -53,7 +64,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     def fill(aside: Path) -> None:
         for file, tensors in {_MODEL: checkpoint.model, _OPTIMIZER: checkpoint.optimizer, **checkpoint.more}.items():
             save_file({name: _plain(tensor) for name, tensor in tensors.items()}, aside / (file + _SUFFIX))
-        state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "finished", "config")}
+        state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "finished", "config", *_COUNTS)}
         (aside / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
     target = folder / FOLDER / f"step-{checkpoint.step:08d}"
@@ -95,7 +106,8 @@ def load_checkpoint(place: Path) -> Checkpoint:
         state = json.loads((place / _STATE).read_text(encoding="utf-8"))
         files = {file.stem: load_file(file) for file in place.glob(f"*{_SUFFIX}")}
         numbers = int(state["step"]), float(state["seconds"]), bool(state["finished"])
-        return Checkpoint(*numbers, str(state["config"]), files.pop(_MODEL), files.pop(_OPTIMIZER), files)
+        counts = {name: state[name] for name in _COUNTS if name in state}  # older files have none
+        return Checkpoint(*numbers, str(state["config"]), files.pop(_MODEL), files.pop(_OPTIMIZER), files, **counts)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         # sealed all the same: somebody else than dvgen wrote it
         raise IntegrityError(f"{place}: not a checkpoint of dvgen; train again in another folder") from None

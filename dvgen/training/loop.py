@@ -1,26 +1,27 @@
 """The training loop of both stages. It owns the state: a step is taken whole or not at all."""
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from torch import Tensor
 
 from dvgen.data.order import Order
-from dvgen.errors import NonFiniteError, Stopped
-from dvgen.experiment import Training, digest
+from dvgen.errors import IntegrityError, NonFiniteError, Stopped
+from dvgen.experiment import digest
 from dvgen.hookspecs import Run
 from dvgen.seeding import fold
-from dvgen.training.budget import Budget, check_division, learning_share
+from dvgen.training.budget import Budget, check_division, learning_share, passes_point
 from dvgen.training.checkpoint import AVERAGE, Checkpoint, check_config, load_newest, load_weights, save_checkpoint
 from dvgen.training.folder import TRAINING_LOCK, locked, write_status
-from dvgen.training.player import Player, Rates, WeightAverage
+from dvgen.training.meter import Meter
+from dvgen.training.player import Player, Rates, WeightAverage, synchronised
+from dvgen.training.ranks import total, totals
 from dvgen.training.session import Session
-from dvgen.training.stage import Report, Stage, StepResult
+from dvgen.training.stage import Plan, Report, Stage, StepResult
 
 MOMENTS = "-optimizer"
 """What the file of a rival's optimiser is called, after the rival's name."""
@@ -28,29 +29,21 @@ MOMENTS = "-optimizer"
 __all__ = ["Loop", "Plan", "Report", "Stage", "StepResult"]
 
 
-@frozen
-class Plan:
-    """Where and how a stage is trained. `config` is what observers are shown."""
-
-    folder: Path
-    training: Training
-    seed: int
-    config: dict[str, Any]
-
-
 @define
 class Loop:
-    """One stage under way: `step` finished steps in `seconds` of training by the stage's model and its rival, if any."""
+    """One stage under way, by the stage's model and its rival, if any; the meter holds what was spent."""
 
     session: Session
     stage: Stage
     plan: Plan
-    step: int = 0
-    seconds: float = 0.0
     players: list[Player] = field(factory=list)
     order: Order = field(init=False)
-    started: float = 0.0
-    resumed_at: float = 0.0
+    meter: Meter = field(init=False)
+
+    @property
+    def step(self) -> int:
+        """Finished steps."""
+        return self.meter.steps
 
     def run(self) -> Checkpoint:
         """Train until the budget is spent, resuming from the newest checkpoint that verifies; idempotent.
@@ -89,6 +82,7 @@ class Loop:
     def _prepare(self, found: Checkpoint | None) -> None:
         fabric, training, stage = self.session.fabric, self.plan.training, self.stage
         self.order = Order(stage.size, training.batch, self.plan.seed)
+        self.meter = Meter(codes_per_step=stage.codes * training.batch, fabric=fabric)
         stage.module.to(fabric.device).train()
         if found is None:
             torch.manual_seed(fold(self.plan.seed, stage.name, "initialise"))
@@ -106,7 +100,7 @@ class Loop:
             self.players[0].wrapped.mark_forward_method(method)
 
     def _load(self, found: Checkpoint) -> None:
-        self.step, self.seconds = found.step, found.seconds
+        self.meter.resume(found.spent, found.costs)
         first, *rivals = self.players
         first.load(found.model, found.optimizer, self.plan.folder)
         if first.average is not None:
@@ -119,24 +113,30 @@ class Loop:
         return [] if self.stage.rival is None else [self.stage.rival.name]
 
     def _train(self, record: Run) -> Checkpoint:
-        training, budget = self.plan.training, Budget.of(self.plan.training)
-        self.started, self.resumed_at = time.monotonic() - self.seconds, self.seconds
-        while (progress := budget.progress(self.step, self.seconds)) < 1.0:
-            values = self._take_step(learning_share(training, self.step, progress))
-            self.step += 1
-            self.seconds = time.monotonic() - self.started
-            if self.step % training.log_every == 0 or self.step == 1:
-                self._log(record, values, budget)
+        training, budget, meter = self.plan.training, Budget.of(self.plan.training), self.meter
+        meter.start()
+        while (progress := budget.progress(meter.spent)) < 1.0:
+            with meter.step(self.stage.kind(self.step)):
+                values = self._take_step(learning_share(training, self.step, progress))
+            budget.check(meter.spent)
+            point = passes_point(progress, budget.progress(meter.spent))
+            due = self.step % training.log_every == 0 or self.step == 1
+            if due or point:
+                with meter.paused():
+                    held_out = self._held_out(record) if point else {}
+                    if due or held_out:
+                        self._log(record, values | held_out, budget)
             stop = self.session.any_rank(self.session.stop.asked)
             if stop or self.step % training.checkpoint_every == 0:
-                self._save(finished=False)
+                with meter.paused():
+                    self._save(finished=False)
             if stop:
                 where = f"step {self.step} of {record.name}"
                 raise Stopped(f"stopped on request at {where}; `dvgen train --resume` or the same `dvgen compare` goes on")
         self._report(record, finished=True)
         checkpoint = self._save(finished=True)
         self._status("finished")
-        self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, "seconds": self.seconds})
+        self.session.broadcast("dvgen_run_finished", run=record, results={"step": self.step, **self._spent()})
         return checkpoint
 
     def _take_step(self, share: float) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ class Loop:
         moved = self.players
         parts = indices.chunk(training.micro_batches)
         for i, part in enumerate(parts):
-            with self._synchronised(only_if=i == len(parts) - 1):
+            with synchronised(fabric, self.players, only_if=i == len(parts) - 1):
                 result = self._compute(part)
                 losses = [loss for loss in (result.loss, result.rival_loss) if loss is not None]
                 for loss in losses:
@@ -169,16 +169,8 @@ class Loop:
         self._check_finite({"loss": values["loss"], **norms, **rival_loss})
         for player in moved:
             player.step(self.step + 1)
-        stage.update(self._sum_over_ranks(pending))
+        stage.update(totals(fabric, pending))
         return values | norms
-
-    @contextmanager
-    def _synchronised(self, *, only_if: bool) -> Iterator[None]:
-        """Gradients of the last micro-batch alone are summed over ranks, with what the others added to them."""
-        with ExitStack() as stack:
-            for player in self.players:
-                stack.enter_context(self.session.fabric.no_backward_sync(player.wrapped, enabled=not only_if))
-            yield
 
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
         """Raise NonFiniteError on every rank when one of the numbers is not finite on any."""
@@ -195,38 +187,40 @@ class Loop:
         except NonFiniteError as error:
             raise NonFiniteError(f"{self.stage.name}, step {self.step}: {error}") from error
 
-    def _sum_over_ranks(self, pending: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One all-reduce for all statistics."""
-        if self.session.fabric.world_size == 1 or not pending:
-            return pending
-        names = sorted(pending)
-        flat = torch.cat([pending[name].float().flatten() for name in names])
-        pieces = self._total(flat).split([pending[name].numel() for name in names])
-        return {name: piece.view_as(pending[name]) for name, piece in zip(names, pieces, strict=True)}
-
-    def _total(self, values: Tensor) -> Tensor:
-        """The sum over ranks; may overwrite `values`."""
-        if self.session.fabric.world_size == 1:
-            return values
-        return self.session.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[return-value]
-
     def _report(self, record: Run, *, finished: bool = False) -> Mapping[str, float]:
         """Tell the stage's notices; returns its values to log."""
-        report = self.stage.report(self.step, self._total, finished=finished)
+        report = self.stage.report(self.step, partial(total, self.session.fabric), finished=finished)
         for text in report.notices:
             self.session.broadcast("dvgen_notice", run=record, step=self.step, text=text)
         return report.values
 
+    def _held_out(self, record: Run) -> dict[str, Tensor]:
+        """The stage's likelihood of held-out codes with the weights that evaluation would use; empty when it has none.
+
+        A value that is no likelihood is told and left out: it is evaluation that judges, and training goes on.
+        """
+        average, training = self.players[0].average, self.plan.training
+        batch = training.batch // (self.session.fabric.world_size * training.micro_batches)
+        with average.applied(self.stage.module) if average else nullcontext():
+            try:
+                found = self.stage.held_out(batch)
+            except (NonFiniteError, IntegrityError) as error:
+                self.session.broadcast("dvgen_notice", run=record, step=self.step, text=f"held-out codes: {error}")
+                return {}
+        return {} if found is None else {"validation": torch.tensor(found, dtype=torch.float64)}
+
+    def _spent(self) -> dict[str, float]:
+        spent = self.meter.spent
+        return {"codes": spent.codes, "flops": spent.flops, "seconds": spent.seconds}
+
     def _log(self, record: Run, values: dict[str, Tensor], budget: Budget) -> None:
-        training = self.plan.training
-        scalars = {name: float(value) for name, value in values.items()}
         clock = {
             "lr": self.players[0].optimizer.param_groups[0]["lr"],
-            "seconds": self.seconds,
-            "progress": budget.progress(self.step, self.seconds),
-            "examples_per_second": training.batch * (self.step - record.step) / max(self.seconds - self.resumed_at, 1e-9),
+            "progress": budget.progress(self.meter.spent),
+            "examples_per_second": self.plan.training.batch * self.meter.steps_per_second,
         }
-        self.session.broadcast("dvgen_step", run=record, step=self.step, values=scalars | dict(self._report(record)) | clock)
+        told = {name: float(value) for name, value in values.items()} | dict(self._report(record))
+        self.session.broadcast("dvgen_step", run=record, step=self.step, values=told | clock | self._spent())
         self._status("running")
 
     def _save(self, *, finished: bool) -> Checkpoint:
@@ -236,7 +230,9 @@ class Loop:
             more[AVERAGE] = average.weights
         for name, own in zip(self._rivals(), rivals, strict=True):
             more |= {name: own[0], name + MOMENTS: own[1]}
-        checkpoint = Checkpoint(self.step, self.seconds, finished, digest(self.plan.config), weights, moments, more)
+        spent, config = self.meter.spent, digest(self.plan.config)
+        counts = {"codes": spent.codes, "flops": spent.flops, "costs": dict(self.meter.costs)}
+        checkpoint = Checkpoint(self.step, spent.seconds, finished, config, weights, moments, more, **counts)
         if self.session.fabric.is_global_zero:
             save_checkpoint(self.plan.folder, checkpoint)
         self.session.fabric.barrier()

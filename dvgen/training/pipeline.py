@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from dvgen.code_model import CodeModel, assemble_code_model
-from dvgen.data.loading import data_hash, open_dataset
+from dvgen.data.loading import open_dataset
 from dvgen.data.splits import split
 from dvgen.data.token_cache import TokenCache
 from dvgen.errors import ConfigError, DataError, IntegrityError, ShapeError
@@ -98,11 +98,11 @@ def start_run(session: Session, experiment: Experiment, folder: Path, tokenizer:
     write_manifest(folder, experiment.seed, {"tokenizer": os.path.relpath(tokenizer, folder)})
 
 
-def finish_run(session: Session, experiment: Experiment, prepared: Prepared, folder: Path) -> CodeModel:
-    """Train the priors in `folder` on the prepared codes (or go on, or load them) and complete the manifest."""
-    model = train_prior(session, experiment, prepared.cache, folder)
+def finish_run(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
+    """Train the priors in `folder` on these codes (or go on, or load them) and complete the manifest."""
+    model = train_prior(session, experiment, cache, folder)
     manifest = read_json(folder / MANIFEST)
-    known = manifest | {"data": data_hash(prepared.data.dataset), "tokens": prepared.cache.identity.hash}
+    known = manifest | {"data": cache.identity.data, "tokens": cache.identity.hash}
     if session.fabric.is_global_zero and known != manifest:
         write_json(folder / MANIFEST, known)
     return model
@@ -115,9 +115,13 @@ def read_run(folder: Path) -> Experiment:
     if (folder / MANIFEST).exists() and _tokenizer_of(folder) == ".":
         raise DataError(f"{folder}: a tokenizer, not a run; give a folder beside it in rows/")
     try:
-        return experiment_from(read_json(folder / CONFIG))
+        experiment = experiment_from(read_json(folder / CONFIG))
     except ConfigError as error:
         raise IntegrityError(f"{folder / CONFIG}: not what dvgen wrote: {error}") from None
+    if experiment.data.truth:
+        source = experiment.data.use
+        raise DataError(f"{folder}: a prior of codes that {source!r} draws; it has no images; its results are the comparison's")
+    return experiment
 
 
 def tokenizer_folder(folder: Path) -> Path:

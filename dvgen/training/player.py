@@ -1,6 +1,7 @@
 """A model under training: the module as Fabric wraps it, its optimiser, and the moving average of its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +67,15 @@ class Player:
         load_optimizer(self.optimizer.optimizer, moments)
 
 
+@contextmanager
+def synchronised(fabric: Fabric, players: Iterable[Player], *, only_if: bool) -> Iterator[None]:
+    """Gradients of the last micro-batch alone are summed over ranks, with what the others added to them."""
+    with ExitStack() as stack:
+        for player in players:
+            stack.enter_context(fabric.no_backward_sync(player.wrapped, enabled=not only_if))
+        yield
+
+
 @define
 class WeightAverage:
     """The moving average of a module's parameters, by name: w_1, then decay * average + (1 - decay) * w_t, debiased.
@@ -88,6 +98,20 @@ class WeightAverage:
         share = (1 - self.decay) / (1 - self.decay**number)
         weights = [weight.detach() for _, weight in _named(module)]
         torch._foreach_lerp_(list(self.weights.values()), weights, share)
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """The averaged weights in the module for a block of code; afterwards its own are back, bit for bit."""
+        own = [(weight, weight.detach().clone()) for weight in module.parameters()]
+        with torch.no_grad():
+            for name, weight in _named(module):
+                weight.copy_(self.weights[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, kept in own:
+                    weight.copy_(kept)
 
 
 def _named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -2,10 +2,23 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from attrs import frozen
 from torch import Tensor, nn
+
+from dvgen.experiment import Training
+
+
+@frozen
+class Plan:
+    """Where and how a stage is trained. `config` is what observers are shown."""
+
+    folder: Path
+    training: Training
+    seed: int
+    config: dict[str, Any]
 
 
 class StepResult(NamedTuple):
@@ -44,8 +57,9 @@ class Report(NamedTuple):
 class Stage(ABC):
     """What the loop needs to know of a stage.
 
-    module: what is trained, wrapped whole. size: number of training examples. forward_methods: methods of the module, beside
-    `forward`, that `compute` calls and that must pass through autocast and DDP. rival: its opponent, if any.
+    module: what is trained, wrapped whole. size: number of training examples. codes: of one example. forward_methods:
+    methods of the module, beside `forward`, that `compute` calls and that must pass through autocast and DDP. rival: its
+    opponent, if any.
     Randomness comes from torch's global state, which the loop seeds for every step from (seed, step, rank), so that resuming
     needs no saved random state.
     """
@@ -53,6 +67,7 @@ class Stage(ABC):
     name: str
     module: nn.Module
     size: int
+    codes: int
     forward_methods: tuple[str, ...] = ()
     rival: Rival | None = None
 
@@ -70,9 +85,21 @@ class Stage(ABC):
     def schedule(self, step: int) -> None:
         """Prepare for a step. Default: nothing."""
 
+    def kind(self, step: int) -> str:
+        """The name of a step's kind: steps of one kind take equally many operations. Default: all are of one."""
+        return "step"
+
     def update(self, pending: dict[str, Tensor]) -> None:
         """Move the state that gradients do not, after a finite step. Default: nothing."""
 
     def report(self, step: int, total: Callable[[Tensor], Tensor], *, finished: bool) -> Report:
         """At log steps and at the end, on all ranks: `total` sums a tensor over them. Reads only. Default: nothing."""
         return Report({}, ())
+
+    def held_out(self, batch: int) -> float | None:
+        """Mean negative log-likelihood of held-out codes in nats a code, `batch` examples at once; None: the stage has none.
+
+        On all ranks, between steps, with the weights that evaluation would use. Leaves everything as it was. Raises
+        NonFiniteError and IntegrityError for values that are no likelihoods.
+        """
+        return None

@@ -78,6 +78,7 @@ class TokenizerStage(Stage):
         self.dataset = dataset
         self.indices = indices
         self.size = len(indices)
+        self.codes = sum(level.length for level in tokenizer.levels)
         self.seed = seed
         self.doctor = CodebookDoctor(tokenizer)
         game = objective.game
@@ -97,6 +98,10 @@ class TokenizerStage(Stage):
     def schedule(self, step: int) -> None:
         """Temperatures and the like."""
         self.tokenizer.schedule(step)
+
+    def kind(self, step: int) -> str:
+        """By which players of the game take part."""
+        return "step" if self.objective.game is None else self.objective.game.kind(step)
 
     def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
         """Reconstruction losses, quantizer losses and the game on the signals at these positions of the training split.

@@ -1,16 +1,28 @@
-"""Feature extractors for the Frechet distance."""
+"""Feature extractors, in whose space sets of images are compared."""
 
 from dvgen import Component, hookimpl
 
 
 @hookimpl
 def dvgen_components() -> list[Component]:
-    """The features `rand` and `inception`."""
+    """The features `rand`, `clf`, `inception` and `inception-pt`."""
     return [
         Component(
-            "features", "rand", "dvgen_features.rand:RandomFeatures", "a fixed random network, the same everywhere; no file"
+            "features",
+            "rand",
+            "dvgen_features.rand:RandomFeatures",
+            "three fixed random networks, the same everywhere; no file",
+        ),
+        Component(
+            "features", "clf", "dvgen_features.clf:ClassifierFeatures", "a small classifier of the training split; needs labels"
         ),
         Component(
             "features", "inception", "dvgen_features.inception:Inception", "the 2015 Inception network of FID; needs its file"
+        ),
+        Component(
+            "features",
+            "inception-pt",
+            "dvgen_features.inception:InceptionOfPyTorchFID",
+            "the same network with the resize of pytorch-fid; needs the file of `inception`",
         ),
     ]

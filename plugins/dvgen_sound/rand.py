@@ -1,14 +1,14 @@
-"""A fixed random network on spectrograms: features of sound on any machine, without a file, the same for everybody."""
+"""Fixed random networks on spectrograms: features of sound on any machine, without a file, the same for everybody."""
 
-import hashlib
 from typing import final
 
+import torch
 from attrs import frozen
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, avg_pool1d, conv1d, linear, relu
 
-from dvgen.blocks.signed_weights import signed_weights
+from dvgen.blocks.signed_weights import signed_weights, weights_hash
 from dvgen.blocks.spectrogram import spectrogram
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.features import Features
@@ -22,12 +22,12 @@ SHAPES = {
     "conv2": (64, 64, 3),
     "projection": (64, 64 * 4),
 }
-"""The weights, output first; every other dimension is the fan-in."""
+"""The weights of a network, output first; every other dimension is the fan-in."""
 
 
 @final
 class RandomSoundFeatures(Features):
-    """Mono sound of at least 1024 samples to 64 numbers.
+    """Mono sound of at least 1024 samples to 64 numbers for each of three networks.
 
     A spectrogram (windows of 256 samples, 64 apart; loudness in decibels, -50 to 0 brought to 0 to 1), whose 129 bands are
     the channels of three convolutions over time of width 3 with ReLU, halved after the first two, averaged to four parts of
@@ -42,16 +42,17 @@ class RandomSoundFeatures(Features):
         """Nothing to choose: another choice would be another measure."""
 
     dim = 64
-    label = "rand-sound:v1"
+    members = 3
+    label = "rand-sound:v2"
 
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
         if channels != 1:
             raise ConfigError(f"features 'rand-sound' take sound of 1 channel, got {channels} channels; use data in mono")
         for name, shape in SHAPES.items():
-            self.register_buffer(name, signed_weights(f"{self.label}/{name}", shape))
-        weights = b"".join(self.get_buffer(name).numpy().astype("<f8").tobytes() for name in SHAPES)
-        self.weights_hash = hashlib.sha256(weights).hexdigest()
+            networks = [signed_weights(f"{self.label}/{network}/{name}", shape) for network in range(self.members)]
+            self.register_buffer(name, torch.stack(networks))
+        self.weights_hash = weights_hash(self.get_buffer(name) for name in SHAPES)
 
     def forward(self, signals: Tensor) -> Tensor:
         if signals.ndim != 3 or signals.shape[1] != 1 or signals.shape[2] < SHORTEST:
@@ -59,9 +60,14 @@ class RandomSoundFeatures(Features):
                 f"features 'rand-sound' expected sound (b, 1, t) of at least {SHORTEST} samples, got {tuple(signals.shape)}"
             )
         loudness = relu(1 - spectrogram(signals) / SILENCE)
-        x = rearrange(loudness, "b 1 frequency time -> b frequency time")
-        x = avg_pool1d(relu(conv1d(x, self.get_buffer("conv0"), padding=1)), 2)
-        x = avg_pool1d(relu(conv1d(x, self.get_buffer("conv1"), padding=1)), 2)
-        x = relu(conv1d(x, self.get_buffer("conv2"), padding=1))
+        heard = rearrange(loudness, "b 1 frequency time -> b frequency time")
+        return torch.cat([self._member(i, heard) for i in range(self.members)], dim=1)
+
+    def _member(self, i: int, loudness: Tensor) -> Tensor:
+        """The features (b, dim) of one network, from (b, frequency, time)."""
+        conv0, conv1, conv2, projection = (self.get_buffer(name)[i] for name in SHAPES)
+        x = avg_pool1d(relu(conv1d(loudness, conv0, padding=1)), 2)
+        x = avg_pool1d(relu(conv1d(x, conv1, padding=1)), 2)
+        x = relu(conv1d(x, conv2, padding=1))
         pooled = rearrange(adaptive_avg_pool1d(x, 4), "b c part -> b (c part)")
-        return linear(pooled, self.get_buffer("projection"))
+        return linear(pooled, projection)

@@ -9,10 +9,10 @@ from attrs.validators import in_
 from torch import Tensor
 from torch.nn.functional import conv2d, relu
 
+from dvgen.blocks.lpips_network import TRUNKS, load_lpips
 from dvgen.blocks.signed_weights import signed_weights
 from dvgen.errors import ShapeError
 from dvgen.interfaces.loss import Loss
-from dvgen_vqgan.lpips_network import TRUNKS, load_lpips
 
 EPSILON = 1e-10
 """Added to the length of a feature vector, as in the lpips package."""
@@ -36,6 +36,8 @@ class LPIPSLoss(Loss):
         """net: "vgg" (VGG-16, what VQGAN minimises), "alex" (AlexNet, what is mostly reported) or "squeeze" (the cheapest)."""
 
         net: str = field(default="vgg", validator=in_(tuple(TRUNKS)))
+
+    weight_files = tuple(trunk.weight_file for trunk in TRUNKS.values())
 
     def __init__(self, config: Config) -> None:
         super().__init__()

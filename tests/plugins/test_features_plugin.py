@@ -1,20 +1,17 @@
-"""Features are the same on every machine, and FID's are loaded from FID's file or not at all."""
+"""Features of random networks are the same on every machine, and tell damaged images from whole ones."""
 
 import hashlib
-import io
-from pathlib import Path
+import struct
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d, interpolate, relu
 
-from dvgen.blocks.signed_weights import signed_weights
-from dvgen.errors import ConfigError, DataError, ShapeError
+from dvgen.blocks.signed_weights import signed_weights, weights_hash
+from dvgen.errors import ConfigError, ShapeError
 from dvgen.evaluation.frechet import feature_table, frechet_distance
-from dvgen.evaluation.reconstruction import from_uint8
-from dvgen_features import inception
-from dvgen_features.inception import NAMES, Inception, find_weights, load_network
 from dvgen_features.rand import RandomFeatures
 
 
@@ -34,8 +31,8 @@ def discs(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def test_random_weights_are_pinned() -> None:
     """A changed hash is a changed measure: it needs a new label."""
-    assert rand().label == "rand:v1"
-    assert rand().weights_hash == "01f4543f2dc0a1866f194431d2cfbf2deb2efe8a936535caa75b16c85a24bebc"
+    assert (rand().label, rand().dim, rand().members) == ("rand:v2", 64, 3)
+    assert rand().weights_hash == "0256f553d5b0870f24028f0b8004e7316adc6459543fbe9b398b315496335b8b"
     assert rand(3).weights_hash == rand(1).weights_hash
     assert not rand().official
 
@@ -48,18 +45,62 @@ def test_random_weights_are_the_bits_of_sha_256() -> None:
     assert weights.abs().unique().tolist() == [(2 / 100) ** 0.5]
 
 
+def test_the_hash_is_of_the_little_endian_doubles_of_all_networks() -> None:
+    features = rand()
+    values = [value for tensor in features.buffers() for value in tensor.flatten().tolist()]
+    assert len(values) == 3 * (32 * 27 + 64 * 288 + 64 * 576 + 64 * 1024)
+    assert features.weights_hash == hashlib.sha256(struct.pack(f"<{len(values)}d", *values)).hexdigest()
+    changed = list(features.buffers())
+    changed[-1] = changed[-1].clone()
+    changed[-1][2, 63, 1023] *= -1
+    assert weights_hash(changed) != features.weights_hash
+
+
+def test_the_three_networks_are_independent_and_stand_one_after_the_other() -> None:
+    """Each network computed alone from its own bits of SHA-256; no two of them agree on more signs than chance allows."""
+    features = rand()
+    signals = torch.rand(2, 1, 20, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x = signals.double().repeat(1, 3, 1, 1)
+    networks = []
+    for i in range(3):
+        shapes = {"conv0": (32, 3, 3, 3), "conv1": (64, 32, 3, 3), "conv2": (64, 64, 3, 3), "projection": (64, 1024)}
+        weights = [signed_weights(f"rand:v2/{i}/{name}", shape) for name, shape in shapes.items()]
+        half = avg_pool2d(relu(conv2d(x, weights[0], padding=1)), 2)
+        quarter = avg_pool2d(relu(conv2d(half, weights[1], padding=1)), 2)
+        last = adaptive_avg_pool2d(relu(conv2d(quarter, weights[2], padding=1)), 4)
+        networks.append((weights, last.flatten(1) @ weights[3].T))
+    torch.testing.assert_close(features(signals), torch.cat([out for _, out in networks], dim=1), rtol=1e-12, atol=1e-12)
+    for a in range(3):
+        for b in range(a):
+            for one, other in zip(networks[a][0], networks[b][0], strict=True):
+                agreement = float(((one > 0) == (other > 0)).double().mean())
+                assert abs(agreement - 0.5) < 2.5 / one.numel() ** 0.5  # 5 standard deviations
+
+
+def test_the_value_on_a_known_image_is_pinned() -> None:
+    """The network around the weights is part of the measure, too."""
+    ramp = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    found = rand()(ramp)[0, ::64]
+    torch.testing.assert_close(
+        found,
+        torch.tensor([-0.18380079124197352, 0.20289270032097692, -0.011201982929728349], dtype=torch.float64),
+        rtol=1e-6,
+        atol=1e-9,
+    )
+
+
 def test_random_features_draw_no_random_numbers() -> None:
     before = torch.get_rng_state()
     rand()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 28, 28), (3, 17, 40)])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 28, 28), (3, 17, 40), (1, 128, 96)])
 def test_random_features_have_the_right_shape_and_do_not_depend_on_the_batch(shape: tuple[int, ...]) -> None:
     features = rand(shape[0])
     signals = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     found = features(signals)
-    assert (found.shape, found.dtype) == ((5, features.dim), torch.float64)
+    assert (found.shape, found.dtype) == ((5, 3 * features.dim), torch.float64)
     alone = torch.cat([features(signal) for signal in signals.split(1)])
     torch.testing.assert_close(alone, found, rtol=1e-12, atol=1e-12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -86,8 +127,9 @@ def test_the_distance_grows_with_noise_blur_and_missing_classes() -> None:
     noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
     table = feature_table(features, [reference])
 
-    def distance(signals: Tensor) -> float:
-        return frechet_distance(table, feature_table(features, [signals]))
+    def distances(signals: Tensor) -> list[float]:
+        pairs = zip(table.split(64, dim=1), feature_table(features, [signals]).split(64, dim=1), strict=True)
+        return [frechet_distance(a, b) for a, b in pairs]
 
     def blurred(factor: int) -> Tensor:
         return interpolate(avg_pool2d(held_out, factor), scale_factor=factor, mode="bilinear")
@@ -98,101 +140,7 @@ def test_the_distance_grows_with_noise_blur_and_missing_classes() -> None:
         [held_out, *(held_out[label >= dropped] for dropped in (1, 2, 3))],
     ]
     for family in families:
-        found = [distance(signals) for signals in family]
-        assert found == sorted(found)
-        assert found[1] > 1.3 * found[0]
-        assert found[-1] > 10 * found[0]
-
-
-@pytest.fixture(scope="module")
-def random_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the 2015 network's shape, with random weights."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Untrained(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args: object, **kwargs: object) -> None:
-            """Keep the initial weights."""
-
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = Untrained("untrained", ["2048"], empty)
-    path = tmp_path_factory.mktemp("weights") / NAMES[0]
-    torch.save(network.state_dict(), path)
-    return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_missing_weights_name_the_places_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv("DVGEN_WEIGHTS", raising=False)
-    with pytest.raises(DataError) as caught:
-        Inception(Inception.Config(), channels=3)
-    text = str(caught.value)
-    assert caught.value.exit_code == 3
-    assert "$DVGEN_WEIGHTS (unset)" in text
-    assert all(str(tmp_path / "torch" / "hub" / "checkpoints" / name) in text for name in NAMES)
-    assert "https://github.com/toshas/torch-fidelity" in text
-    assert "NOT comparable" in text
-
-
-def test_weights_are_looked_for_in_the_given_folder_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("DVGEN_WEIGHTS", str(tmp_path / "own"))
-    cached, own = (tmp_path / folder / NAMES[1] for folder in ("torch/hub/checkpoints", "own"))
-    for path in (cached, own):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-    assert find_weights() == own
-    own.unlink()
-    assert find_weights() == cached
-
-
-def test_other_weights_are_refused_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / NAMES[0]).write_bytes(b"torchvision's")
-    monkeypatch.setenv("DVGEN_WEIGHTS", str(tmp_path))
-    with pytest.raises(DataError, match="expected 6726825d"):
-        Inception(Inception.Config(), channels=3)
-
-
-def test_a_file_that_is_not_a_table_of_weights_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    class Harmful:
-        def __reduce__(self) -> tuple[object, ...]:
-            return (Path.touch, (tmp_path / "ran",))
-
-    path = tmp_path / "file.pth"
-    cases = [({"weight": Harmful()}, "cannot be read"), ([1, 2], "expected a table"), ({"w": torch.ones(1)}, "not the weights")]
-    for content, reason in cases:
-        torch.save(content, path)
-        with pytest.raises(DataError, match=reason):
-            load_network(path, sha256(path)[:8])
-    assert not (tmp_path / "ran").exists()
-
-
-def test_inception_is_torch_fidelitys_network_on_rounded_images(random_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Colour and grey; equal to torch-fidelity fed with the 8-bit image, so its resize and not torchmetrics' default."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    monkeypatch.setenv("DVGEN_WEIGHTS", str(random_file.parent))
-    monkeypatch.setattr(inception, "EXPECTED_HASH", sha256(random_file)[:8])
-    before = torch.get_rng_state()
-    features = Inception(Inception.Config(), channels=1)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert features.official
-    assert features.weights_hash == sha256(random_file)
-    pixels = torch.randint(256, (2, 1, 20, 20), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = features.train()(from_uint8(pixels) + 1e-4)
-    oracle = FeatureExtractorInceptionV3("oracle", ["2048"], str(random_file))
-    expected = oracle(pixels.repeat(1, 3, 1, 1))[0]
-    assert (found.shape, found.dtype) == ((2, 2048), torch.float64)
-    assert float(expected.std()) > 0
-    torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-4 * float(expected.std()))
-    colour = Inception(Inception.Config(), channels=3)
-    assert torch.equal(colour(from_uint8(pixels.repeat(1, 3, 1, 1))), found)
-    with pytest.raises(ShapeError, match="1, h, w"):
-        features(torch.zeros(1, 3, 20, 20))
+        for found in zip(*(distances(signals) for signals in family), strict=True):  # of one network
+            assert all(a < b for a, b in pairwise(found))
+            assert found[1] > 1.3 * found[0]
+            assert found[-1] > 10 * found[0]

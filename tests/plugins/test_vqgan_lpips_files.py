@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dvgen.blocks.lpips_network import TRUNKS
 from dvgen.errors import DataError
-from dvgen_vqgan.lpips_network import TRUNKS
 from dvgen_vqgan.perceptual import LPIPSLoss
 
 
@@ -21,7 +21,7 @@ def test_the_files_are_torchvisions() -> None:
     from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
     published = {"alex": AlexNet_Weights, "vgg": VGG16_Weights, "squeeze": SqueezeNet1_1_Weights}
-    assert {net: trunk.url for net, trunk in TRUNKS.items()} == {net: w.IMAGENET1K_V1.url for net, w in published.items()}
+    assert {net: trunk.weight_file.url for net, trunk in TRUNKS.items()} == {net: w.IMAGENET1K_V1.url for net, w in published.items()}
 
 
 @pytest.mark.parametrize("net", sorted(TRUNKS))

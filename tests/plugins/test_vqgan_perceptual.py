@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from dvgen.blocks import lpips_network
+from dvgen.blocks.lpips_network import TRUNKS
 from dvgen.config import structure
 from dvgen.errors import ConfigError, DataError, ShapeError
 from dvgen.interfaces.loss import Loss
-from dvgen_vqgan import lpips_network
-from dvgen_vqgan.lpips_network import TRUNKS
 from dvgen_vqgan.perceptual import LPIPSLoss, UntrainedLPIPSLoss
 
 NETS = sorted(TRUNKS)

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dvgen.blocks.weight_file import find_weight_file, load_weight_file
+from dvgen.blocks.weight_file import read_weight_file
 from dvgen.errors import DataError
+from dvgen.interfaces.weights import WeightFile
 
 
 class Trunk(NamedTuple):
     """A network of torchvision: its file of ImageNet weights, and the smallest images (pixels across) that it takes."""
 
+    net: str
     file: str
     least: int
 
@@ -23,15 +25,21 @@ class Trunk(NamedTuple):
         return Path(self.file).stem.rpartition("-")[2]
 
     @property
-    def url(self) -> str:
-        """Where torchvision fetches the file from."""
-        return f"https://download.pytorch.org/models/{self.file}"
+    def weight_file(self) -> WeightFile:
+        """The file, and where torchvision fetches it from."""
+        return WeightFile(
+            names=(self.file,),
+            sha256=self.expected_hash,
+            url=f"https://download.pytorch.org/models/{self.file}",
+            need=f"LPIPS of net = {self.net!r} needs the weights",
+            instead="loss 'lpips-untrained' (no file needed; NOT a perceptual metric)",
+        )
 
 
 TRUNKS = {
-    "vgg": Trunk("vgg16-397923af.pth", least=16),
-    "alex": Trunk("alexnet-owt-7be5be79.pth", least=31),
-    "squeeze": Trunk("squeezenet1_1-b8a52dc0.pth", least=17),
+    "vgg": Trunk("vgg", "vgg16-397923af.pth", least=16),
+    "alex": Trunk("alex", "alexnet-owt-7be5be79.pth", least=31),
+    "squeeze": Trunk("squeeze", "squeezenet1_1-b8a52dc0.pth", least=17),
 }
 
 
@@ -41,11 +49,7 @@ def load_lpips(net: str) -> Any:
     The weights of `TRUNKS[net]` are looked for in $DVGEN_WEIGHTS and then in torch's download folder. Raises DataError when
     they are missing or are not the published ones, or when the package's own do not fill its network.
     """
-    trunk = TRUNKS[net]
-    instead = "use loss 'lpips-untrained' (no file needed; NOT a perceptual metric)"
-    path = find_weight_file([trunk.file], need=f"LPIPS of net = {net!r} needs the weights", url=trunk.url, instead=instead)
-    otherwise = f"the weights that LPIPS is defined by, or the file is damaged; get {trunk.url}"
-    weights = load_weight_file(path, trunk.expected_hash, otherwise=otherwise).table
+    weights = read_weight_file(TRUNKS[net].weight_file).table
     network = _empty(net)
     # the package calls a trunk's layer slice1.0.weight, and torchvision features.0.weight
     names = {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()}
