@@ -319,7 +319,7 @@ def test_looking_at_held_out_codes_changes_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(drawing.stage, "held_out", drawn)
     drawing.run()
     assert flags == [{True}] * 6
-    monkeypatch.setattr(PriorStage, "held_out", lambda *_: None)
+    monkeypatch.setattr(Loop, "_held_out", lambda *_: {})
     loop(session(), "prior", tmp_path / "without", ema=ema).run()
     assert same(saved(tmp_path / "with"), saved(tmp_path / "without"))
     assert same(saved(tmp_path / "with"), saved(tmp_path / "drawing"))

@@ -186,7 +186,7 @@ def test_codes_of_all_levels_come_back_from_a_file(tmp_path: Path, n: int) -> No
 
 
 def test_a_file_is_as_long_as_its_likelihood(tmp_path: Path) -> None:
-    codes, labels = drawn(60)
+    codes, labels = drawn(300)
     path = tmp_path / "codes.dvc"
     write_codes(path, model(), codes, labels)
     with torch.no_grad():

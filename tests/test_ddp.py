@@ -51,6 +51,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, launcher: str
     for part in ("tokenizer", "."):
         one, two = (load_checkpoint(steps(tmp_path / name / part)[0]) for name in ("one", "two"))
         assert one.step == two.step == 8
+        assert (one.codes, one.flops) == (two.codes, two.flops), "what the whole batch spends, however it is shared out"
         assert one.model.keys() == two.model.keys()
         for name, tensor in one.model.items():
             torch.testing.assert_close(two.model[name], tensor, rtol=1e-5, atol=1e-5, msg=f"{part} {name}")
@@ -97,6 +98,15 @@ def test_a_comparison_by_two_processes_is_written_once(tmp_path: Path) -> None:
     values = [document["groups"][0]["rows"][0]["measurements"]["nll"]["value"] for document in (one, two)]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
     assert list(tmp_path.rglob(".*")) == []
+
+
+def test_two_processes_end_a_budget_of_seconds_at_the_same_step(tmp_path: Path) -> None:
+    """Each has a clock of its own; were they not shared, one would wait for the other's gradients forever."""
+    budgets = ["--tokenizer-budget", "seconds:0.3", "--budget", "seconds:0.3"]
+    done = launched("dvgen", "train", "--out", str(tmp_path / "two"), *PRIOR, *settings(), *budgets)
+    assert done.returncode == 0, done.stderr
+    for part in ("tokenizer", "."):
+        assert load_checkpoint(steps(tmp_path / "two" / part)[0]).seconds >= 0.3
 
 
 def test_a_batch_that_two_devices_cannot_share_is_a_config_error(tmp_path: Path) -> None:

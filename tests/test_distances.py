@@ -115,18 +115,18 @@ def test_tables_of_other_features_are_refused() -> None:
 
 
 def test_the_interval_of_a_kernel_distance_holds_the_truth() -> None:
-    """Of 60 shifted sets, at least 54 intervals hold the known distance in one dimension; without enough rows there is none.
+    """Of 100 shifted sets, at least 85 intervals hold the known distance in one dimension; too few rows have none.
 
-    N(0, 1) against N(s, 1): 3 s^2 + 3 s^4 + (3 s + s^3)^2.
+    The estimate is skewed, so it is not 95. N(0, 1) against N(s, 1): 3 s^2 + 3 s^4 + (3 s + s^3)^2.
     """
     s = 0.8
     truth = 3 * s**2 + 3 * s**4 + (3 * s + s**3) ** 2
     held = 0
-    for i in range(60):
+    for i in range(100):
         pair = (table(200, 1, seed=2 * i), table(200, 1, seed=2 * i + 1, shift=s))
         interval = kernel_interval(kernel_distance(*pair), [pair])
         assert interval is not None
         held += interval[0] < truth < interval[1]
-    assert 54 <= held
+    assert held >= 85
     assert interval[1] - interval[0] < 3 * truth
     assert kernel_interval(0.0, [(table(99), table(100))]) is None

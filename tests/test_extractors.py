@@ -161,7 +161,7 @@ def test_names_are_a_demand() -> None:
         ConfigError, match=r"take 1 channel; features that take signals of shape \(3, 4, 4\): asked, images, learned$"
     ):
         open_features(toys(), ("grey",), (3, 4, 4), nothing)
-    with pytest.raises(ConfigError, match="expected images; features that take .*: asked, grey, learned$"):
+    with pytest.raises(ConfigError, match=r"expected images; features that take .*: asked, grey, learned$"):
         open_features(toys(), ("images",), (1, 40), nothing)
     with pytest.raises(ConfigError, match="did you mean 'grey'"):
         open_features(toys(), ("gray",), (1, 4, 4), nothing)
@@ -176,7 +176,7 @@ def test_the_features_at_hand_open_for_images_and_for_sound(
     assert list(images.spaces) == ["clf", "rand"]
     assert len(images.notes) == 1
     assert (list(sound.spaces), sound.notes) == (["rand-sound"], ())
-    with pytest.raises(ConfigError, match="features that take signals of shape .*: rand-sound$"):
+    with pytest.raises(ConfigError, match=r"features that take signals of shape .*: rand-sound$"):
         open_features(registry, ("rand",), (1, 2048), nothing)
 
 

@@ -15,9 +15,9 @@ def table(n: int, dim: int = 3, *, seed: int = 0, shift: float = 0.0) -> Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
 
 
-def whole_numbers(n: int, seed: int) -> Tensor:
-    """Many rows are equal and many distances tie."""
-    return torch.randint(3, (n, 2), generator=torch.Generator().manual_seed(seed)).double()
+def whole_numbers(n: int, seed: int, high: int = 3) -> Tensor:
+    """Many distances tie, and with few numbers many rows are equal."""
+    return torch.randint(high, (n, 2), generator=torch.Generator().manual_seed(seed)).double()
 
 
 def radius(rows: list[np.ndarray], i: int, k: int) -> float:
@@ -44,6 +44,7 @@ def by_pairs(reference: Tensor, measured: Tensor) -> list[float]:
         (table(14), table(9, seed=1, shift=0.7)),
         (table(6), table(21, seed=1)),
         (whole_numbers(16, 0), whole_numbers(13, 1)),
+        (whole_numbers(12, 4, 7), whole_numbers(12, 5, 7)),
     ],
 )
 def test_they_are_the_definitions_pair_by_pair(reference: Tensor, measured: Tensor, pairs: int) -> None:

@@ -200,7 +200,16 @@ def test_a_comparison_over_two_levels_carries_bounds_from_the_priors_to_the_tabl
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`masked` gives a bound of its own level only; with it the sum is one, and is not ranked with the exact sum."""
-    made = ["--encoder", "vqvae2", "--decoder", "vqvae2", "--prior", "top=gpt+bottom=masked,top=gpt+bottom=gpt"]
+    made = [
+        "--metric",
+        "fd-rand",
+        "--encoder",
+        "vqvae2",
+        "--decoder",
+        "vqvae2",
+        "--prior",
+        "top=gpt+bottom=masked,top=gpt+bottom=gpt",
+    ]
     assert (
         dvgen("compare", "--out", str(tmp_path / "run"), *made, *settings("encoder.downsample=4", "decoder.downsample=4")) == 0
     )

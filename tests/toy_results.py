@@ -59,7 +59,7 @@ def trained(seed: int = 0) -> dict[str, Any]:
 
 def row(prior: str, nats: Floats, budget: str = "steps:800", codes: str = CODES, **more: Any) -> dict[str, Any]:
     """One row of nats (seeds, levels, n), its repeats in rows/PRIOR-SEED."""
-    checks = [{"number": 1, "name": "sums to one", "passed": True, "detail": "1e-7"}]
+    checks = [{"number": "1", "name": "sums to one", "passed": True, "detail": "1e-7"}]
     extra = {"samples_per_second": 50.0, "verification": {"verified": True, "checks": checks}}
     own = {"fd/rand": fd(0.5 + len(prior) / 100)} | more
     repeats = [

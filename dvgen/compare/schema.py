@@ -61,7 +61,7 @@ DEFINITIONS: Schema = {
     "verification": _object(
         {
             "verified": _FLAG,
-            "checks": _list(_object({"number": _COUNT, "name": _TEXT, "passed": _or_null(_FLAG), "detail": _TEXT})),
+            "checks": _list(_object({"number": _TEXT, "name": _TEXT, "passed": _or_null(_FLAG), "detail": _TEXT})),
         }
     ),
     "tokenizer": _object(

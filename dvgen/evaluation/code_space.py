@@ -1,4 +1,4 @@
-"""How codes drawn by a prior differ from held-out codes. No decoder and no features stand between: the prior alone is judged."""
+"""How drawn codes differ from held-out codes. No decoder and no features stand between, so that the prior alone is judged."""
 
 from collections.abc import Callable, Mapping, Sequence
 

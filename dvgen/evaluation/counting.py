@@ -128,9 +128,9 @@ class Conditional:
         for given in _lattice(len(self.names)):
             lower: Floats | float = 1.0 / self.num_codes
             if given:
-                before = numbers[given[:-1]]
-                place, is_known = _find(self.known[given], before * base + columns[given[-1]])
-                numbers[given] = np.where(is_known & (before >= 0), place, -1)
+                # below 0, and so found nowhere, where what is given before was never seen
+                place, is_known = _find(self.known[given], numbers[given[:-1]] * base + columns[given[-1]])
+                numbers[given] = np.where(is_known, place, -1)
                 fewer = [found[less] for less in combinations(given, len(given) - 1)]
                 lower = np.mean(fewer, axis=0)
             found[given] = self.following[given].probability(numbers[given], code, lower)

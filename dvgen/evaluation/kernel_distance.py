@@ -48,8 +48,8 @@ def kernel_interval(value: float, networks: Sequence[tuple[Tensor, Tensor]]) -> 
     """An interval of 95 % around `value`, the mean kernel distance of these pairs of tables (n, dim) and (m, dim).
 
     Half its width is that of Student's interval of the mean over ten disjoint parts of both tables, each an unbiased
-    estimate of the same distance; the parts are the same rows in every network. A little wide, since all pairs together know
-    more than the parts. None where a part would have fewer than ten rows.
+    estimate of the same distance; the parts are the same rows in every network. Too wide for sets of one distribution,
+    where all pairs together know more than the parts. None where a part would have fewer than ten rows.
     """
     parts = [tuple(table.tensor_split(BLOCKS) for table in pair) for pair in networks]
     if min(len(block) for sides in parts for side in sides for block in side) < SMALLEST:

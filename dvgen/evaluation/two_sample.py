@@ -66,7 +66,7 @@ class Critic(nn.Module):
 @torch.enable_grad()
 def _trained(level: Level, maps: Tensor, truth: Tensor, generator: torch.Generator, pause: Callable[[], None]) -> Critic:
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(generator.initial_seed())
+        torch.default_generator.manual_seed(generator.initial_seed())
         critic = Critic(level)
     optimiser = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(STEPS):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from attrs import frozen
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dvgen.data.token_cache import TokenCache
+from dvgen.errors import IntegrityError
 from dvgen.report.chart import Axis, Chart, Point, curve, line
 from dvgen.report.likelihood_tables import Rows
 from dvgen.report.marks import Mark
@@ -34,16 +36,22 @@ class HeatMaps:
 
 
 def arrays(path: Path) -> Arrays:
-    """The arrays of an .npz file; none without a file, or from one that is damaged."""
+    """The arrays of an .npz file, none without a file. Raises IntegrityError for one that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError):  # zipfile's own error is an OSError's or a ValueError's kin
+        with path.open("rb") as file:
+            table = np.load(file, allow_pickle=False)
+            return {name: table[name] for name in table.files}
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, EOFError, AttributeError, BadZipFile):
+        raise IntegrityError(f"{path}: damaged; assess the run again") from None
 
 
 def heat_maps(folder: Path, rows: Rows, levels: Sequence[Mapping[str, Any]]) -> list[HeatMaps]:
-    """Per level the mean nats at every position, over test images and repeats, of every row that has them."""
+    """Per level the mean nats at every position, over test images and repeats, of every row that has them.
+
+    Raises IntegrityError for damaged files.
+    """
     found = []
     for number, level in enumerate(levels):
         name = f"level_{number}"
@@ -73,7 +81,7 @@ def _told(table: NDArray[np.float64]) -> str:
 def rank_charts(folder: Path, tokenizer: Mapping[str, Any], rows: Rows) -> list[Markup]:
     """Per level how often codes occur, by rank: held-out codes, and the samples of every row (its first repeat).
 
-    Raises IntegrityError for a damaged cache of codes; without a cache or samples there is nothing to show.
+    Raises IntegrityError for damaged files; without a cache or samples there is nothing to show.
     """
     place = folder / tokenizer["folder"] / CODES
     if not place.is_dir():

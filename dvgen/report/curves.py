@@ -1,6 +1,7 @@
 """Learning curves from the logs of training, on four axes, and what training and sampling time buy."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ def series(logs: Sequence[Log], across: str, up: str) -> list[Point]:
         return []
     first, last = max(table[0][0] for table in tables), min(table[-1][0] for table in tables)
     xs = sorted({x for table in tables for x, _ in table if first <= x <= last})
-    ys = np.stack([np.interp(xs, *zip(*table, strict=True)) for table in tables])
+    ys = np.stack([np.interp(xs, [x for x, _ in table], [y for _, y in table]) for table in tables])
     return [Point(x, *ends) for x, *ends in zip(xs, *(f(ys, axis=0).tolist() for f in (np.mean, np.min, np.max)), strict=True)]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def thinned(points: Sequence[Point], most: int = POINTS) -> list[Point]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import frozen
 from markupsafe import Markup
@@ -26,6 +27,7 @@ from dvgen.report.marks import Mark, marks_of
 from dvgen.report.pictures import Picture, embedded, find
 from dvgen.report.sample_tables import distance_sheet, extractor_sheets, extractors, other_sheet, tokenizer_sheet
 
+T = TypeVar("T")
 Shown = Sequence[tuple[Mark, Picture]]
 
 
@@ -74,6 +76,7 @@ def group_page(folder: Path, group: Results, keys: Keys, number: int, limit: int
     rows = list(zip(group["rows"], marks_of(group["rows"]), strict=True))
     tokenizer = group["tokenizer"]
     left_out: list[str] = []
+    maps = _tolerant(lambda: heat_maps(folder, ordered(rows), tokenizer["levels"]), left_out)
     ranks = _tolerant(lambda: rank_charts(folder, tokenizer, rows), left_out)
     return GroupPage(
         anchor=f"group-{number}",
@@ -97,14 +100,14 @@ def group_page(folder: Path, group: Results, keys: Keys, number: int, limit: int
         figures=figures(rows),
         pareto=pareto_charts(rows, extractors(group)),
         curves=learning_curves(folder, rows),
-        maps=heat_maps(folder, ordered(rows), tokenizer["levels"]),
+        maps=maps,
         ranks=ranks,
         exhibits=_exhibits(folder, tokenizer, ordered(rows), limit),
         settings=settings(group, rows),
     )
 
 
-def _tolerant(make: Callable[[], Sequence[Markup]], left_out: list[str]) -> Sequence[Markup]:
+def _tolerant(make: Callable[[], Sequence[T]], left_out: list[str]) -> Sequence[T]:
     """A report is made of what there is; what is damaged is said to be."""
     try:
         return make()

@@ -107,7 +107,7 @@ def spent_sheet(rows: Rows) -> Sheet:
 
 def ladder_sheet(group: Results, rows: Rows, keys: Keys) -> Sheet:
     """Priors, baselines and the exact entropy on one scale, best first: what counting alone reaches."""
-    entries = [(row["measurements"], mark.name, mark) for row, mark in rows]
+    entries: list[tuple[Results, str, Mark | None]] = [(row["measurements"], mark.name, mark) for row, mark in rows]
     unlabelled = " (no labels)" if group["tokenizer"]["conditioning"] == "labels" else ""
     entries += [(b["measurements"], b["name"] + unlabelled, None) for b in group["baselines"] if LEARNED in b["measurements"]]
     entries.sort(key=lambda entry: entry[0][LEARNED]["value"])

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from dvgen.errors import ShapeError
 
-STEPS = (1, 2, 5, 10)
+STEPS = (1, 2, 5)
 PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 """From 10 000 on: 12 000 is 12k, 2e15 is 2P."""
 
@@ -45,10 +45,10 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round numbers from low to high, about `count` of them, never more than twice as many."""
+        """Round numbers from low to high, about `count` of them: 2 * count at most, one at least."""
         if not self.log:
             return _multiples(self.low, self.high, count)
-        for digits in ((1,), (1, 3), (1, 2, 5)):
+        for digits in ((1,), (1, 3), STEPS):
             found = _decades(self.low, self.high, digits)
             if len(found) >= min(3, count):
                 return found[:: math.ceil(len(found) / (2 * count))]
@@ -56,11 +56,11 @@ class Scale:
 
 
 def _multiples(low: float, high: float, count: int) -> list[float]:
-    """All multiples within low to high of the least round step that makes at most `count` gaps."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in STEPS if s * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    """All multiples, within low to high, of the least round step that has at most count + 1 of them there."""
+    power = math.floor(math.log10((high - low) / (count + 1)))
+    steps = (float(f"{digit}e{power + more}") for more in range(3) for digit in STEPS)
+    ends = ((step, math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)) for step in steps)
+    step, first, last = next(found for found in ends if found[2] - found[1] <= count)
     # through text, so that 3 * 0.1 is 0.3
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 

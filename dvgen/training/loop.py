@@ -230,9 +230,9 @@ class Loop:
             more[AVERAGE] = average.weights
         for name, own in zip(self._rivals(), rivals, strict=True):
             more |= {name: own[0], name + MOMENTS: own[1]}
-        spent, config = self.meter.spent, digest(self.plan.config)
-        counts = {"codes": spent.codes, "flops": spent.flops, "costs": dict(self.meter.costs)}
-        checkpoint = Checkpoint(self.step, spent.seconds, finished, config, weights, moments, more, **counts)
+        spent, costs, config = self.meter.spent, dict(self.meter.costs), digest(self.plan.config)
+        counted = partial(Checkpoint, codes=spent.codes, flops=spent.flops, costs=costs)
+        checkpoint = counted(spent.steps, spent.seconds, finished, config, weights, moments, more)
         if self.session.fabric.is_global_zero:
             save_checkpoint(self.plan.folder, checkpoint)
         self.session.fabric.barrier()

@@ -47,7 +47,7 @@ class Check:
 class Verification:
     """All checks of one prior."""
 
-    checks: tuple[Check, ...] = field(converter=tuple, validator=deep_iterable(instance_of(Check)))
+    checks: tuple[Check, ...] = field(validator=deep_iterable(instance_of(Check), instance_of(tuple)))
 
     @property
     def verified(self) -> bool:

@@ -114,7 +114,8 @@ def _map(model: CodeModel, label: Tensor | None, choose: Choose) -> Codes:
     for prior in _priors(model):
         if not isinstance(prior, AutoregressivePrior):
             raise ShapeError(why_no_codec(model))
-        state, chosen = prior.start(Context(1, found, label)), []
+        state = prior.start(Context(1, found, label))
+        chosen: list[int] = []
         for position in range(prior.level.length):
             logits = prior.step(state, torch.tensor(chosen[-1:]) if chosen else None)
             chosen.append(choose(Place(len(found), position), intervals(logits[0])))

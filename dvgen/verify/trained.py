@@ -27,11 +27,11 @@ from dvgen.verify.range_coder import PRECISION
 
 CODEC, CONTEXT = "codes are compressed to their likelihood, and read again", "the context makes codes likelier"
 
-SLACK = 0.005
-"""Share by which a file may be longer or shorter than the likelihood: rounding of probabilities is 1e-9 of it, so what is more
-is a likelihood that is not that of the codes one after the other."""
-BITS_A_MAP = 2
-"""What it may be longer or shorter beside, for the last byte and for very few, very likely codes."""
+SLACK = 0.001
+"""Share by which a file may be longer or shorter than the likelihood: rounding is 1e-7 of it, so what is more is a likelihood
+that is not that of the codes one after the other."""
+ENDING = 16
+"""Bits that it may be longer or shorter beside: the last byte of the one message that all maps are, and rounding."""
 
 IMAGES = 512
 """Held-out maps whose context is exchanged; more make the interval no more telling."""
@@ -86,8 +86,9 @@ def verify_context(model: CodeModel, codes: Codes, labels: Tensor | None, *, mus
 
 @frozen
 class _Written:
-    """What became of the codes: their likelihood in bits, the least that PRECISION allows of it, the file, and whether they
-    came back."""
+    """What became of the codes: their likelihood in bits, the same with no code above PRECISION bits, the file, and whether
+    they came back.
+    """
 
     maps: int
     bits: float
@@ -97,8 +98,8 @@ class _Written:
 
     @property
     def right(self) -> bool:
-        coded, beside = self.size - 8 * HEADER.size, BITS_A_MAP * self.maps
-        return self.same and (1 - SLACK) * self.least - beside <= coded <= (1 + SLACK) * self.bits + beside
+        coded = self.size - 8 * HEADER.size
+        return self.same and (1 - SLACK) * self.least - ENDING <= coded <= (1 + SLACK) * self.bits + ENDING
 
     def told(self, levels: tuple[Level, ...]) -> str:
         grids = " + ".join("x".join(map(str, level.grid)) for level in levels)

@@ -5,7 +5,7 @@ from dvgen import Component, hookimpl
 
 @hookimpl
 def dvgen_components() -> list[Component]:
-    """The features `rand`, `clf`, `inception` and `inception-pt`."""
+    """The features `rand`, `clf`, `inception`, `inception-pt` and `dinov2`."""
     return [
         Component(
             "features",
@@ -24,5 +24,8 @@ def dvgen_components() -> list[Component]:
             "inception-pt",
             "dvgen_features.inception:InceptionOfPyTorchFID",
             "the same network with the resize of pytorch-fid; needs the file of `inception`",
+        ),
+        Component(
+            "features", "dinov2", "dvgen_features.dinov2:DINOv2Features", "the vision transformer of FD-DINOv2; needs its file"
         ),
     ]

@@ -135,9 +135,9 @@ def test_the_distance_grows_with_noise_blur_and_missing_classes() -> None:
         return interpolate(avg_pool2d(held_out, factor), scale_factor=factor, mode="bilinear")
 
     families = [
-        [held_out, *(held_out + scale * noise for scale in (0.1, 0.3, 0.9))],
-        [held_out, *(blurred(factor) for factor in (2, 4, 8))],
-        [held_out, *(held_out[label >= dropped] for dropped in (1, 2, 3))],
+        [held_out, *(held_out + scale * noise for scale in (0.1, 0.9))],
+        [held_out, *(blurred(factor) for factor in (2, 8))],
+        [held_out, *(held_out[label >= dropped] for dropped in (1, 3))],
     ]
     for family in families:
         for found in zip(*(distances(signals) for signals in family), strict=True):  # of one network
