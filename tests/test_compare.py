@@ -12,8 +12,8 @@ from toy_runs import settings, watched
 
 from dvgen.cli import main
 from dvgen.cli.options import experiment_table, finished_experiment, put
-from dvgen.compare.grid import expand
 from dvgen.compare import Comparison, compare_all, open_all
+from dvgen.compare.grid import expand
 from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.errors import ConfigError, Stopped
 from dvgen.evaluation.measurement import Key, Measurement

@@ -213,6 +213,14 @@ def test_other_data_another_split_or_another_recipe_are_learned_for_themselves(t
     assert len(Learned.fits) == 8
 
 
+def test_another_label_of_the_class_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_features(toys(), ("learned",), (1, 4, 4), nothing)
+    learn(opened, tmp_path)
+    monkeypatch.setattr(Learned, "label", "learned:v3")
+    learn(opened, tmp_path)
+    assert Learned.fits == [10, 10]
+
+
 def test_a_damaged_file_is_learned_again_with_a_warning(tmp_path: Path) -> None:
     """Cut short, of another layout, or with a changed weight, which the file's own format does not notice."""
     opened = open_features(toys(), ("learned",), (1, 4, 4), nothing)

@@ -35,7 +35,7 @@ from dvgen.registry import Registry
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the comparison [default: runs/compare-HASH].")
 @json_option
 @click.pass_context
-def compare(context: click.Context, as_json: bool, **options: Any) -> None:
+def compare(context: click.Context, /, as_json: bool, **options: Any) -> None:
     """Train a grid of experiments and compare them: dvgen compare --prior pixelsnail,gpt
 
     Recipes, components and both budgets take comma lists; the grid is their product. A tokenizer is trained once and

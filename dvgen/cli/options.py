@@ -152,10 +152,11 @@ def put(table: dict[str, Any], box: str, text: str) -> None:
     elif box == "data":
         choice = parse_data(text)
         # absolute, so that the run can be gone back to from anywhere
-        chosen = {"use": choice.use} | (
+        chosen: dict[str, Any] = {"use": choice.use} | (
             {"location": str(Path(choice.location).expanduser().absolute())} if choice.location else {}
         )
-        chosen |= {"truth": True} if choice.truth else {}
+        if choice.truth:
+            chosen["truth"] = True
         same = table[box]["use"] == choice.use and table[box].get("truth", False) == choice.truth
         table[box] = table[box] | chosen if same else chosen
     elif box in ("encoder", "decoder"):

@@ -36,11 +36,12 @@ FOLDER = click.Path(path_type=Path)
 def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
     """Train a tokenizer, extract its codes, train a prior on them: one run folder that can be resumed and sampled."""
     from dvgen.cli.work import session_for
-    from dvgen.compare import check, open_one
+    from dvgen.compare import check, open_spaces
     from dvgen.training.folder import check_out, working
     from dvgen.training.outline import parameters
     from dvgen.training.pipeline import (
         finish_run,
+        open_data,
         prepare,
         read_run,
         start_run,
@@ -56,9 +57,8 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
         check_out(folder, ours=["experiment.toml"])  # a run that was killed before it had a config has nothing to resume
     with session_for(plugins, options, experiment) as session:
         # with the features, or `dvgen evaluate` would refuse what was trained for hours
-        opened = open_one(session, experiment)
-        check(session, experiment, opened)
-        data = opened.data
+        data = open_data(session, experiment)
+        check(session, experiment, open_spaces(session, experiment, data))
         place = tokenizer_folder(folder)
         with working(folder, session.fabric.is_global_zero):
             start_run(session, experiment, folder, place)
@@ -96,7 +96,12 @@ def evaluate(load: Callable[[], Plugins], folder: Path, metric: str | None, as_j
 @click.command(short_help="Draw samples from a finished run.")
 @click.argument("folder", type=FOLDER)
 @click.option("-n", "number", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
-@click.option("-o", "out", type=FOLDER, help="A PNG file; for sound, a folder [default: samples/samples-sSEED in FOLDER].")
+@click.option(
+    "-o",
+    "out",
+    type=FOLDER,
+    help="A PNG file; for sound, a folder; NAME.npz: pixels for other evaluators [default: samples/samples-sSEED in FOLDER].",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--label", help="Class name or number, for a run trained with --labels [default: all classes in turn].")
 @click.option("--temperature", default=1.0, show_default=True)

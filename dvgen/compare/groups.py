@@ -91,7 +91,8 @@ def _subject(
     def pause() -> None:
         session.stop.check("assessing; what is trained is kept, and the same command goes on from there")
 
-    device, notes, signals = session.fabric.device, (), None
+    device, signals = session.fabric.device, None
+    notes: tuple[str, ...] = ()
     if isinstance(opened, OpenSignals) and coded.tokenizer is not None:
         data = opened.data
         spaces, missing = learn_features(

@@ -1,6 +1,7 @@
 """The results of a comparison as one JSON document: schema 2, every value with its interval, count and key."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from attrs import frozen
 
+from dvgen.compare.schema import SCHEMA
 from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.config import unstructure
 from dvgen.evaluation.measurement import Measurement, difference
@@ -22,7 +24,6 @@ from dvgen.training.folder import environment
 from dvgen.training.meter import Spent
 from dvgen.verify.checks import Verification
 
-SCHEMA = 2
 Measurements = Mapping[str, Measurement]
 
 
@@ -66,7 +67,6 @@ class Repeat:
     def to_dict(self) -> dict[str, Any]:
         """Plain tables and numbers; the nats are kept in a file of their own."""
         return {
-            "folder": f"{self.folder.parent.name}/{self.folder.name}",
             "parameters": self.parameters,
             "train_seconds": self.spent.seconds,
             "steps": self.spent.steps,
@@ -93,8 +93,8 @@ class Repeat:
 Rows = Sequence[tuple[Experiment, Sequence[Repeat]]]
 
 
-def document(groups: Sequence[tuple[Group, Rows]], repeats: int) -> dict[str, Any]:
-    """The whole `results.json`. Raises IntegrityError when repeats together are better than their source allows."""
+def document(groups: Sequence[tuple[Group, Rows]], repeats: int, root: Path) -> dict[str, Any]:
+    """The whole `results.json` of the folder `root`. Raises IntegrityError when repeats together are better than their source allows."""
     return {
         "schema": SCHEMA,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -104,7 +104,7 @@ def document(groups: Sequence[tuple[Group, Rows]], repeats: int) -> dict[str, An
         "intervals": "95 %, over test images"
         if repeats == 1
         else f"95 %, of likelihoods over test images and {repeats} repeats of stage two, of other values over the repeats",
-        "groups": [_entry(group, rows) for group, rows in groups],
+        "groups": [_entry(group, rows, root) for group, rows in groups],
     }
 
 
@@ -113,13 +113,15 @@ def plain(measurements: Measurements) -> dict[str, Any]:
     return {name: value.to_dict() for name, value in measurements.items()}
 
 
-def _entry(group: Group, rows: Rows) -> dict[str, Any]:
+def _entry(group: Group, rows: Rows, root: Path) -> dict[str, Any]:
     contestants = [_contestant(group, experiment, repeats) for experiment, repeats in rows]
     return {
-        "tokenizer": _tokenizer(group) if group.subject.source is None else _source(group),
+        "tokenizer": (_tokenizer(group) if group.subject.source is None else _source(group))
+        | {"folder": _within(root, group.folder)},
         "rows": [
             {"prior": row.name, "budget": row.budget, "experiment": table_of(experiment), "ranked": not row.unranked}
             | _row(row, repeats)
+            | {"repeats": [{"folder": _within(root, repeat.folder)} | repeat.to_dict() for repeat in repeats]}
             for row, (experiment, repeats) in zip(contestants, rows, strict=True)
         ],
         "references": _named(group.assessment.references.rows),
@@ -128,6 +130,11 @@ def _entry(group: Group, rows: Rows) -> dict[str, Any]:
         "verdicts": verdicts(contestants),
         "fidelity": fidelity(contestants),
     }
+
+
+def _within(root: Path, folder: Path) -> str:
+    """A folder as it is found from the results."""
+    return os.path.relpath(folder, root)
 
 
 def _named(rows: Mapping[str, Measurements]) -> list[dict[str, Any]]:
@@ -158,7 +165,6 @@ def _shared(group: Group) -> dict[str, Any]:
     cache = group.subject.cache
     return {
         "images": {split: cache.size(split) for split in cache.identity.splits},
-        "folder": f"{group.folder.parent.name}/{group.folder.name}",
         "fingerprint": cache.identity.tokenizer,
         "codes": cache.identity.hash,
         "levels": unstructure(cache.levels),
@@ -203,7 +209,6 @@ def _row(row: Contestant, repeats: Sequence[Repeat]) -> dict[str, Any]:
         "samples_per_second": float(np.mean([repeat.samples_per_second for repeat in repeats])),
         "verification": next((r for r in repeats if not r.verification.verified), repeats[0]).verification.to_dict(),
         "measurements": plain(row.measurements),
-        "repeats": [repeat.to_dict() for repeat in repeats],
     }
 
 

@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from dvgen.code_model import CodeModel
 from dvgen.compare.results import Group, Repeat
+from dvgen.compare.schema import RESULTS
 from dvgen.config import canonical
 from dvgen.errors import IntegrityError
 from dvgen.evaluation.assessment import PriorAssessment, assess_prior
@@ -31,7 +32,7 @@ from dvgen.verify.trained import verify_trained
 
 ASSESSED = 3
 """Raised whenever an assessment holds other measurements than before, so that old ones are made again."""
-ROWS, RESULTS, ASSESSMENT = "rows", "results.json", "assessment"
+ROWS, ASSESSMENT = "rows", "assessment"
 NEIGHBOURS = 16
 """Samples that are shown above their nearest training images."""
 

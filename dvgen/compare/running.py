@@ -10,7 +10,8 @@ from dvgen.compare.export import write_exports
 from dvgen.compare.groups import Coded, Say, assessed_group, code, folder_name, group_name
 from dvgen.compare.opening import Openings, open_spaces, opening_name
 from dvgen.compare.results import Group, Repeat, document
-from dvgen.compare.rows import RESULTS, Proved, assessed_row, repeats_of, trained_row
+from dvgen.compare.rows import Proved, assessed_row, repeats_of, trained_row
+from dvgen.compare.schema import RESULTS
 from dvgen.experiment import Experiment
 from dvgen.sealed import write_json
 from dvgen.training.folder import TRAINING_LOCK, locked
@@ -41,7 +42,7 @@ def compare_all(session: Session, comparison: Comparison, opened: Openings, say:
         what = f"codes of {first.data.use}" if first.data.truth else f"{tokenizer_name(first)} on {first.data.use}"
         say(f"table {number} of {len(groups)}: {what}")
         found.append(_group(session, comparison, experiments, opened, proved, say))
-    results = document(found, comparison.repeats)
+    results = document(found, comparison.repeats, comparison.folder)
     if session.fabric.is_global_zero:
         write_json(comparison.folder / RESULTS, results)
         write_exports(comparison.folder, results)
@@ -62,9 +63,10 @@ def evaluate_run(session: Session, folder: Path, features: tuple[str, ...] | Non
         coded = Coded(prepared.cache, prepared.tokenizer)
         group = assessed_group(session, experiment, coded, opened, tokenizer_folder(folder))
         row = assessed_row(session, experiment, group, model, Proved({}), folder)
-    results = document([(group, [(experiment, [row])])], repeats=1)
+    results = document([(group, [(experiment, [row])])], repeats=1, root=folder)
     if session.fabric.is_global_zero:
         write_json(folder / RESULTS, results)
+        write_exports(folder, results)
     return results
 
 

@@ -34,7 +34,7 @@ from dvgen.evaluation.references import (
     tables,
 )
 from dvgen.evaluation.sampling import Request, draw_codes
-from dvgen.evaluation.statistics import mean_interval
+from dvgen.evaluation.statistics import mean_interval, unpaired
 from dvgen.evaluation.subject import TEST, TRAIN, VALIDATION, Subject, decoded
 from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
 from dvgen.interfaces.codes import Codes
@@ -83,13 +83,14 @@ class Likelihood:
     def nats(self, codes: Codes, labels: Tensor | None, totals: list[Tensor] | None = None) -> Floats:
         """(levels, n) of these codes; `totals` takes the sums over them at every place, a level each."""
         device = self.subject.device
+        sums = [] if totals is None else totals
 
         def log_probs(part: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
             self.subject.pause()
             terms = self.model(tuple(code.to(device) for code in part), None if given is None else given.to(device))
-            for i, term in enumerate(terms if totals is not None else ()):
+            for i, term in enumerate(terms):
                 own = -term.double().sum(dim=0).cpu()
-                totals[i : i + 1] = [own + totals[i] if i < len(totals) else own]  # type: ignore[index]
+                sums[i : i + 1] = [own + sums[i] if i < len(sums) else own]
             return terms
 
         return per_image_nats(log_probs, codes, labels, self.subject.settings.batch)
@@ -198,10 +199,8 @@ def _self_gap(subject: Subject, likelihood: Likelihood, nats: Floats, codes: Cod
     """What a prior thinks of its own samples, less what it thinks of held-out codes, in nats/code; 0 for the truth."""
     length = sum(level.length for level in subject.cache.levels)
     own, held_out = (each.sum(axis=0) / length for each in (likelihood.nats(codes, labels), nats))
-    error = float(np.sqrt(own.var(ddof=1) / len(own) + held_out.var(ddof=1) / len(held_out))) if len(own) > 1 else 0.0
-    gap = float(own.mean() - held_out.mean())
-    key = likelihood.protocol.key("nats/code", metric="self-NLL gap")
-    return Measurement(gap, (gap - 1.96 * error, gap + 1.96 * error), len(own), key)
+    gap, interval = unpaired(own, held_out)
+    return Measurement(gap, interval, len(own), likelihood.protocol.key("nats/code", metric="self-NLL gap"))
 
 
 def _samples(

@@ -128,6 +128,19 @@ def paired(a: Sequence[ArrayLike], b: Sequence[ArrayLike]) -> Paired:
     return Paired(float(found.mean), found.interval(), found.p(), better)
 
 
+def unpaired(a: ArrayLike, b: ArrayLike) -> tuple[float, Interval | None]:
+    """The mean of independent items (n,) less that of others (m,), and its interval (Welch 1947); none for a single item."""
+    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    gap = float(one.mean() - other.mean())
+    if min(one.size, other.size) < 2:
+        return gap, None
+    estimates = over_images(one), over_images(other)
+    parts = np.asarray([float(estimate.error) ** 2 for estimate in estimates])
+    tiny = np.finfo(np.float64).tiny  # where nothing varies, any freedom will do
+    freedom = (parts.sum() ** 2 + tiny) / ((parts**2 / [float(e.freedom) for e in estimates]).sum() + tiny)
+    return gap, Estimate(np.asarray(gap), np.sqrt(parts.sum()), np.asarray(freedom)).interval()
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p of a family of tests, in their order (Holm 1979): to call those below 0.05 true errs, in the whole family,
     at most once in twenty.
