@@ -307,7 +307,9 @@ def test_the_pairs_of_a_table_are_judged_together() -> None:
     """What would be a verdict alone is none among others that say nothing (Holm)."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=200)
-    one, other = contestant("a", list(noise)), contestant("b", list(noise + 0.18 + rng.normal(size=200)))
+    gap = rng.normal(size=200)
+    gap += 2.4 * gap.std(ddof=1) / 200**0.5 - gap.mean()  # t = 2.4: p = 0.017
+    one, other = contestant("a", list(noise)), contestant("b", list(noise + gap))
     alone = judged(one, other)
     others = [contestant(name, list(rng.normal(size=200))) for name in "cdef"]
     together = next(v for v in verdicts([one, other, *others]) if v["pair"] == ["a", "b"])
