@@ -53,3 +53,9 @@ def registry() -> Registry:
     found = discover().registry
     assert found.failures == []
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is learned from toy data stays out of the cache of whoever runs the tests."""
+    os.environ["DVGEN_CACHE"] = str(tmp_path_factory.mktemp("cache"))

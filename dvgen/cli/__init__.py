@@ -9,11 +9,13 @@ import click
 
 from dvgen import __version__
 from dvgen.cli.compare import compare
+from dvgen.cli.doctor import doctor
 from dvgen.cli.listing import data, plugins
 from dvgen.cli.recipes import recipes
 from dvgen.cli.report import report
 from dvgen.cli.run import evaluate, sample, train
 from dvgen.cli.verify import verify
+from dvgen.cli.weights import weights
 from dvgen.discovery import Plugins, discover
 from dvgen.errors import DvgenError, PluginError
 
@@ -28,11 +30,11 @@ INTERRUPTED = 130
 @click.pass_context
 def group(context: click.Context, switches: tuple[str, ...]) -> None:
     """Discrete generative models from interchangeable parts, and one honest comparison of them."""
-    context.obj = lambda: _discover(switches, strict=context.invoked_subcommand != "plugins")
+    context.obj = lambda: _discover(switches, strict=context.invoked_subcommand not in ("plugins", "doctor"))
 
 
 def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
-    """The plugins; one that was asked for with -p and failed is an error, except for the command that lists failures."""
+    """The plugins; one that was asked for with -p and failed is an error, except for the commands that list failures."""
     found = discover(switches)
     asked = [failure for failure in found.registry.failures if failure.plugin in switches]
     if strict and asked:
@@ -40,7 +42,7 @@ def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
     return found
 
 
-for command in (compare, train, evaluate, sample, verify, report, plugins, data, recipes):
+for command in (compare, train, evaluate, sample, verify, report, plugins, data, recipes, weights, doctor):
     group.add_command(command)
 
 

@@ -19,7 +19,8 @@ class Features(Model, ABC):
     weights_hash: SHA-256 (hex) of the weights in use.
     official: True only for the 2015 Inception features, whose Frechet distance alone may be called FID.
     learned: True for features that are learned from the training split: `fit`, or weights that an earlier `fit` left, must
-        come before `forward`; label and weights_hash are known only then.
+        come before `forward`; label and weights_hash are known only then, and `load_state_dict` sets them too. The label of
+        the class itself names the recipe, and changes with it.
     opt_in: True for features that are measured only where they are named.
     """
 

@@ -37,7 +37,7 @@ class ClassifierFeatures(Features):
     class Config:
         """steps: of training, on 128 images each, and at most what shows every image 20 times."""
 
-        steps: int = field(default=500, validator=ge(1))
+        steps: int = field(default=400, validator=ge(1))
 
     dim = FEATURES
     label = RECIPE

@@ -38,7 +38,7 @@ class Discs(Dataset):
         return ""
 
 
-def features(steps: int = 500) -> ClassifierFeatures:
+def features(steps: int = 400) -> ClassifierFeatures:
     return ClassifierFeatures(ClassifierFeatures.Config(steps=steps), channels=1)
 
 
