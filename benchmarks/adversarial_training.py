@@ -25,10 +25,10 @@ from dvgen.sealed import write_json
 SYSTEMS = {"VQGAN": [], "mse only": ["--discriminator", "none", "--loss", "mse"]}
 COLUMNS = {
     "PSNR dB": ("tokenizer", "psnr"),
-    "reconstruction FD": ("tokenizer", "reconstruction_fd"),
-    "reconstruction KD": ("tokenizer", "reconstruction_kd"),
-    "sample FD": ("row", "fd"),
-    "sample KD": ("row", "kd"),
+    "reconstruction FD": ("tokenizer", "reconstruction_fd/rand"),
+    "reconstruction KD": ("tokenizer", "reconstruction_kd/rand"),
+    "sample FD": ("row", "fd/rand"),
+    "sample KD": ("row", "kd/rand"),
     "NLL bits/image": ("row", "bits_image"),
 }
 CURVES = ("adversarial_weight", "reconstruction", "discriminator_accuracy")

@@ -14,6 +14,7 @@ from toy_results import write_comparison
 from toy_runs import dvgen
 
 from dvgen.errors import DataError
+from dvgen.report.appendix import command_line
 from dvgen.report.html import render, write_report
 
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror='alert(2)'>"
@@ -138,6 +139,8 @@ def test_command_environment_and_settings_are_there(finished, page):
     _, results = finished
     text = Page(page).text
     assert "dvgen compare --prior gpt,pixelsnail" in text
+    assert command_line({"command": ["/home/me/bin/dvgen", "compare", "a b"]}) == "dvgen compare 'a b'"
+    assert command_line({"command": ["/x/dvgen/__main__.py", "compare"]}) == "python -m dvgen compare"
     assert "3.11.9" in text
     assert json.dumps(results["groups"][0]["rows"][0]["experiment"], indent=1) in text
 

@@ -165,6 +165,7 @@ def test_the_frontier_is_what_no_other_point_beats_in_both():
     """Against comparing every pair of points."""
     draw = random.Random(2)
     points = [Point(draw.randint(0, 8), draw.randint(0, 8), 0, 0) for _ in range(12)]
+    points.append(Point(9, min(point.y for point in points), 0, 0))  # as good as the best, but dearer
     unbeaten = {(p.x, p.y) for p in points if not any(q.x <= p.x and q.y <= p.y and (q.x, q.y) != (p.x, p.y) for q in points)}
     assert [(p.x, p.y) for p in frontier(points)] == sorted(unbeaten)
 

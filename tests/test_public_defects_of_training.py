@@ -25,7 +25,7 @@ from unread_fields import configurable, fields_read, unread_fields, unread_setti
 import dvgen.interfaces.prior as prior_interface
 from dvgen import tokenizer as tokenizers
 from dvgen.assembly import build
-from dvgen.compare.rows import evaluate_run
+from dvgen.compare import evaluate_run
 from dvgen.data.splits import SPLITS
 from dvgen.data.token_cache import TokenCache
 from dvgen.discovery import discover
@@ -181,7 +181,7 @@ def reported(folder: Path) -> tuple[float, dict[str, float]]:
     """Nats a code that `evaluate` reports of a new run, and minus the mean log-probability of the codes of each split."""
     assert dvgen("train", "--out", str(folder), *settings(*TINY_GPT)) == 0
     opened = session()
-    nll = evaluate_run(opened, folder, lambda _: None)["groups"][0]["rows"][0]["measurements"]["nll"]
+    nll = evaluate_run(opened, folder, None, lambda _: None)["groups"][0]["rows"][0]["measurements"]["nll"]
     cache = TokenCache.open(folder / "tokenizer" / "codes")
     model = load_prior(opened, read_run(folder), cache, folder)
     with torch.no_grad():

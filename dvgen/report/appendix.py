@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dvgen.report.cells import Cell, Keys, Line, Results, Sheet, described, label
@@ -51,8 +52,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 
 def command_line(results: Results) -> str:
-    """The command, as it can be given again."""
-    return shlex.join(results["command"])
+    """The command, as it can be given again: without the place of the program on the machine it ran on."""
+    program, *arguments = results["command"]
+    name = Path(program).name
+    return shlex.join([*(["python", "-m", "dvgen"] if name == "__main__.py" else [name]), *arguments])
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -64,7 +64,7 @@ def likelihood_sheets(rows: Rows, keys: Keys) -> list[Sheet]:
         ]
         columns = [
             Cell("prior"),
-            keys.head("nll", holders),
+            _head(LEARNED, keys, holders),
             Cell("95 % interval", look="plot"),
             *(_head(n, keys, holders) for n in more),
         ]
@@ -77,6 +77,7 @@ def _head(name: str, keys: Keys, holders: Sequence[Results]) -> Cell:
     """Likelihoods of other splits have the same metric, so their column is called by the split."""
     found = keys.head(name, holders)
     named = {
+        "nll": "NLL nats/code\N{NO-BREAK SPACE}↓",
         "nll_train": "training NLL\N{NO-BREAK SPACE}↓",
         "nll_validation": "validation NLL\N{NO-BREAK SPACE}↓",
         "image_bound": "image bound\N{NO-BREAK SPACE}↓",
@@ -123,7 +124,12 @@ def ladder_sheet(group: Results, rows: Rows, keys: Keys) -> Sheet:
         told = "no prior can be below it: the entropy of what the codes are drawn from"
         lines.insert(0, Line(Cell("exact entropy (dashed line)", told), [Cell(f"{floor:.4f}"), Cell(""), Cell(NONE)]))
     holders = [found for found, _, _ in entries]
-    columns = [Cell("model"), keys.head(LEARNED, holders), Cell("95 % interval", look="plot"), keys.head("bits_image", holders)]
+    columns = [
+        Cell("model"),
+        _head(LEARNED, keys, holders),
+        Cell("95 % interval", look="plot"),
+        keys.head("bits_image", holders),
+    ]
     return Sheet("", columns, lines, [Cell(""), Cell(""), Cell("", plot=strip.axis()), Cell("")])
 
 
