@@ -1,35 +1,28 @@
-"""Documentation that cannot lie: what it lists is what there is, its commands parse, its links lead somewhere."""
+"""Documentation that cannot lie: what it lists is what there is."""
 
 import importlib
 import inspect
 import pkgutil
 import re
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from click.testing import CliRunner
-from doc_pages import PAGES, ROOT, Block, blocks, marked, named, read, rows, section
+from doc_pages import ROOT, marked, named, read, rows, section
 
 import dvgen.blocks
 import dvgen.interfaces
 from dvgen import errors, experiment, hookspecs
 from dvgen.assembly import check_components
-from dvgen.cli import INTERRUPTED, group
-from dvgen.cli.compare import grid
-from dvgen.cli.options import one
+from dvgen.cli import INTERRUPTED
 from dvgen.contracts import components
 from dvgen.contracts.quantizer import LAWS
-from dvgen.discovery import Plugins, discover
-from dvgen.errors import ConfigError
 from dvgen.registry import KINDS, Registry
 
 INTERFACES = read("docs/interfaces.md")
 EXPERIMENTS = read("docs/experiments.md")
-ASSIGNED = re.compile(r"[A-Z_]+=\S*")
 
 
 def modules(package: Any) -> list[Any]:
@@ -97,12 +90,6 @@ def test_the_readme_lists_the_components_that_there_are(registry: Registry):
     assert expected == [line for line in text.splitlines() if line.startswith("|")][2:]
 
 
-def test_every_command_is_listed():
-    assert {f"`dvgen {name}`" for name in group.commands} == {
-        row[0] for row in rows(section(read("README.md"), "Commands"))[1:]
-    }
-
-
 def test_every_exit_code_is_listed():
     found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.DvgenError)]
     codes = {0, INTERRUPTED, *(error.exit_code for error in found)}
@@ -164,77 +151,6 @@ def test_the_example_file_is_read_and_names_every_field(registry: Registry, tmp_
     for name in ("evaluate", "train"):
         assert written[name].keys() == table[name].keys()
     assert all(written["train"][stage].keys() == table["train"][stage].keys() for stage in ("tokenizer", "prior"))
-
-
-@pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
-    monkeypatch.syspath_prepend(ROOT / "docs" / "example_plugin")
-    return discover(["dvgen_example"])
-
-
-def commands(text: str) -> list[list[str]]:
-    """The arguments of every `dvgen ...` of a shell text."""
-    parts = [part for line in text.splitlines() for part in line.split("&&")]
-    words = [shlex.split(part, comments=True) for part in parts]
-    bare = [[word for i, word in enumerate(line) if not all(ASSIGNED.fullmatch(w) for w in line[: i + 1])] for line in words]
-    return [line[1:] for line in bare if line[:1] == ["dvgen"]]
-
-
-SHOWN = [(block, line) for page in PAGES for block in blocks(page) if block.language == "bash" for line in commands(block.text)]
-
-
-def parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
-    """The command and its options, as click reads them; nothing is run. Raises what click raises."""
-    seen: list[tuple[str, dict[str, Any]]] = []
-    for name, command in group.commands.items():
-        monkeypatch.setattr(command, "callback", lambda name=name, **options: seen.append((name, options)))
-    result = CliRunner().invoke(group, arguments, standalone_mode=False)
-    if result.exception:
-        raise result.exception
-    return seen[0] if seen else ("", {})
-
-
-def resolve(plugins: Plugins, name: str, options: dict[str, Any]) -> None:
-    """Everything that the command itself would check before it computes."""
-    if name == "train" and options["resume"] is None:
-        one(options, plugins)
-    if name == "compare":
-        grid(plugins.registry, options)
-
-
-@pytest.mark.parametrize(("block", "line"), SHOWN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_every_command_shown_parses_and_names_what_there_is(block: Block, line: list[str], plugins, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    Path("experiment.toml").write_text(marked("docs/experiments.md", "example: experiment.toml"))
-    name, options = parsed(line, monkeypatch)
-    if not block.marker.startswith("fault"):
-        resolve(plugins, name, options)
-        return
-    with pytest.raises(ConfigError) as caught:
-        resolve(plugins, name, options)
-    told = [f"dvgen: {fault}" for fault in str(caught.value).splitlines()]
-    assert marked(block.page.relative_to(ROOT).as_posix(), block.marker.replace("fault", "answer")).splitlines() == told
-
-
-def test_commands_are_found_and_a_wrong_one_is_refused(plugins, monkeypatch):
-    assert len(SHOWN) > 20
-    assert commands("A=b C=d dvgen -p x plugins && dvgen data # why") == [["-p", "x", "plugins"], ["data"]]
-    with pytest.raises(Exception, match="No such option"):
-        parsed(["train", "--quantiser", "ema"], monkeypatch)
-    with pytest.raises(ConfigError, match="no quantizer named 'emma'"):
-        resolve(plugins, *parsed(["compare", "--quantizer", "ema,emma"], monkeypatch))
-
-
-def test_every_command_in_running_text_has_its_name_and_options():
-    for page in PAGES:
-        for text in (text for text in named(page.read_text()) if text.startswith("dvgen ")):
-            words = [word for word in shlex.split(text)[1:] if re.fullmatch(r"[a-z]+|--?[a-z-]+", word)]
-            command = next((group.commands[word] for word in words if word in group.commands), group)
-            known = {option for source in (group, command) for p in source.params for option in p.opts} | {
-                "--help",
-                *group.commands,
-            }
-            assert set(words) <= known, f"{page.name}: {text}"
 
 
 def test_every_law_of_the_other_contracts_is_told():

@@ -60,14 +60,15 @@ experiments = st.builds(
     Experiment,
     seed=st.integers(0, 2**63),
     labels=st.booleans(),
-    data=st.builds(DataChoice, use=names, fields=fields, location=st.none() | st.text(max_size=3)),
+    data=st.builds(DataChoice, use=names, fields=fields, location=st.none() | st.text(max_size=3))
+    | st.builds(DataChoice, use=names, fields=fields, truth=st.just(True)),
     encoder=st.builds(Choice, use=names, fields=fields),
     quantizer=several(st.builds(Choice, use=names, fields=fields)),
     decoder=st.builds(Choice, use=names, fields=fields),
     loss=several(st.builds(LossChoice, use=names, fields=fields, weight=positive)),
     prior=several(st.builds(PriorChoice, use=names, fields=fields, level=st.none() | names)),
     train=st.builds(Train, tokenizer=trainings, prior=trainings),
-    evaluate=st.builds(Evaluation, samples=st.integers(2, 99), features=names),
+    evaluate=st.builds(Evaluation, samples=st.integers(2, 99), features=st.lists(names, max_size=2).map(tuple)),
 )
 
 
@@ -209,6 +210,7 @@ def test_without_a_file_the_given_defaults_hold():
         ("shapes", DataChoice(use="shapes")),
         ("folder:images", DataChoice(use="folder", location="images")),
         ("folder:C:/a b:c", DataChoice(use="folder", location="C:/a b:c")),
+        ("truth:potts-8x8", DataChoice(use="potts-8x8", truth=True)),
     ],
 )
 def test_data_is_a_name_and_a_place(text, choice):
@@ -217,7 +219,7 @@ def test_data_is_a_name_and_a_place(text, choice):
 
 @pytest.mark.parametrize("text", ["", ":", "folder:", ":images"])
 def test_data_without_a_name_or_a_place_after_the_colon_is_a_fault(text):
-    with pytest.raises(ConfigError, match="expected NAME or NAME:LOCATION"):
+    with pytest.raises(ConfigError, match="expected NAME, NAME:LOCATION or truth:SOURCE"):
         parse_data(text)
 
 
@@ -232,3 +234,13 @@ def test_reading_an_experiment_needs_no_torch(tmp_path: Path):
         "read_experiment(pathlib.Path(sys.argv[1]), ['seed=4']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.toml")]).returncode == 0
+
+
+@pytest.mark.parametrize("features", ["rand", "rand, clf"])
+def test_features_of_older_files_and_of_a_hurried_hand_are_a_list_all_the_same(features):
+    assert experiment_from({"evaluate": {"features": features}}).evaluate.features == tuple(features.split(", "))
+
+
+def test_a_source_of_codes_has_no_location():
+    with pytest.raises(ConfigError, match="a source of codes has no location, got 'here'"):
+        experiment_from({"data": {"use": "potts-8x8", "truth": True, "location": "here"}})

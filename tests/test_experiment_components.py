@@ -84,7 +84,7 @@ def plainly(**changes) -> Experiment:
             decoder=Choice(use="plain"),
             loss=(LossChoice(use="plain"),),
             prior=(PriorChoice(use="plain"),),
-            evaluate=Evaluation(features="plain"),
+            evaluate=Evaluation(features=("plain",)),
         ),
         **changes,
     )
@@ -103,7 +103,7 @@ def test_every_name_and_every_field_is_checked_before_any_work(plain):
         encoder=Choice(use="plain", fields={"widht": 3}),
         quantizer=(Choice(use="plain"), Choice(use="plain", fields={"width": 2.5})),
         prior=(PriorChoice(use="plain", fields={"width": 0}),),
-        evaluate=Evaluation(features="gone"),
+        evaluate=Evaluation(features=("gone",)),
     )
     with pytest.raises(ConfigError) as caught:
         check_components(plain, experiment)
