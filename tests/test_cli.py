@@ -90,7 +90,7 @@ BAD = [
         ["prior 'broken'", "broken_component", "no_such_module"],
     ),
     (["data", "nonsense"], USAGE, ["no dataset named 'nonsense'"]),
-    (["data", "folder:"], USAGE, ["expected NAME or NAME:LOCATION"]),
+    (["data", "folder:"], USAGE, ["expected NAME, NAME:LOCATION or truth:SOURCE"]),
 ]
 
 

@@ -137,7 +137,9 @@ def keys(value: Any) -> set[str]:
         return set()
     free = {"experiment", "protocol", "versions", "images"}
     inner = [keys(part) for name, part in value.items() if name not in free]
-    return {re.sub(r"/.*", "/LEVEL", name) for name in value}.union(*inner)
+    spaces = "|".join(discover().registry.names("features"))
+    named_of = {re.sub(f"/({spaces})$", "/F", name) for name in value}
+    return {re.sub(r"/(?!F$).*", "/LEVEL", name) for name in named_of}.union(*inner)
 
 
 def test_every_field_of_the_results_is_told(tiny: Path):

@@ -194,6 +194,6 @@ def test_defect_8_the_likelihood_is_that_of_held_out_codes(tmp_path: Path, monke
     value, by_hand = reported(tmp_path / "run")
     assert value == pytest.approx(by_hand["test"], rel=1e-6)
     assert abs(by_hand["train"] - by_hand["test"]) > 1e-4
-    monkeypatch.setattr(assessment, "SPLIT", "train")
+    monkeypatch.setattr(assessment, "TEST", "train")
     value, by_hand = reported(tmp_path / "planted")
     assert value != pytest.approx(by_hand["test"], rel=1e-6), "planted"

@@ -100,7 +100,7 @@ def test_nobodys_files_are_mixed_with_a_run(copied: Path, tmp_path: Path) -> Non
 
 
 def test_the_distance_of_conditional_samples_has_another_protocol() -> None:
-    assert _sampler(True) != _sampler(False)
+    assert _sampler(labelled=True) != _sampler(labelled=False)
 
 
 def test_a_run_can_be_gone_back_to_from_another_folder(

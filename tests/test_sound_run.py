@@ -87,5 +87,5 @@ def test_features_of_images_are_refused_for_sound_before_any_training(
     code = dvgen("compare", "--prior", "gpt", *options("evaluate.features=rand"), "--out", str(tmp_path / "c"))
     said = capsys.readouterr().err
     assert code == USAGE
-    assert all(part in said for part in ("evaluate.features", "expected images", "rand-sound"))
+    assert all(part in said for part in ("features 'rand'", "expected images", "rand-sound"))
     assert not (tmp_path / "c" / "tokenizers").exists()

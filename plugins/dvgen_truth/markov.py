@@ -34,7 +34,7 @@ class MarkovRaster(Sequential):
         seed: int = field(default=0, validator=[ge(0), le(2**63 - 1)])
 
     def __init__(self, config: Config) -> None:
-        super().__init__(Level("codes", config.grid, config.num_codes), sizes=config)
+        super().__init__(Level("codes", config.grid, config.num_codes), config=config)
         transitions = dirichlet(config.seed, config.num_codes, config.num_codes, config.concentration)
         first = stationary(transitions)
         self.transitions, self.first = torch.from_numpy(np.log(transitions)), torch.from_numpy(np.log(first))

@@ -35,7 +35,7 @@ class NoisyCopy(Sequential):
         seed: int = field(default=0, validator=[ge(0), le(2**63 - 1)])
 
     def __init__(self, config: Config) -> None:
-        super().__init__(Level("codes", config.grid, config.num_codes), sizes=config)
+        super().__init__(Level("codes", config.grid, config.num_codes), config=config)
         places = self.levels[0].length
         if places % 2:
             raise ConfigError(f"noisy-copy: the grid needs an even number of places, got {config.grid}")

@@ -43,7 +43,7 @@ class Potts(Sequential):
         field: float = field(default=0.0, validator=[ge(-5), le(5)])
 
     def __init__(self, config: Config) -> None:
-        super().__init__(Level("codes", (config.rows, config.columns), config.num_codes), sizes=config)
+        super().__init__(Level("codes", (config.rows, config.columns), config.num_codes), config=config)
         self.config, states = config, config.num_codes**config.columns
         if config.columns * math.log(config.num_codes) > math.log(STATES) + 1e-9:
             raise ConfigError(

@@ -46,7 +46,7 @@ class QuadTree(Sequential):
 
     def __init__(self, config: Config) -> None:
         side = 2**config.depth
-        super().__init__(Level("codes", (side, side), config.num_codes), sizes=config)
+        super().__init__(Level("codes", (side, side), config.num_codes), config=config)
         self.depth, self.num_codes, self.noise = config.depth, config.num_codes, config.noise
 
     def sample(self, n: int, seed: int) -> Codes:

@@ -36,9 +36,9 @@ class Sequential(CodeSource):
     Tables are on the CPU and in float64; what is asked of codes on another device is answered there.
     """
 
-    def __init__(self, *levels: Level, sizes: Sizes) -> None:
+    def __init__(self, *levels: Level, config: Sizes) -> None:
         self.levels = levels
-        self.sizes = {"train": sizes.train, "validation": sizes.validation, "test": sizes.test}
+        self.sizes = {"train": config.train, "validation": config.validation, "test": config.test}
 
     @abstractmethod
     def conditional(self, level: int, place: int, past: Tensor, coarser: Codes) -> Tensor:

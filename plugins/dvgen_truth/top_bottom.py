@@ -45,7 +45,7 @@ class TopBottom(Sequential):
             raise ConfigError(f"top-bottom: top must be a source of one level made by this plugin, got {config.top.use!r}")
         self.top, above = source, evolve(source.levels[0], name="top")
         below = Level("bottom", tuple(config.scale * axis for axis in above.grid), config.num_codes)
-        super().__init__(above, below, sizes=config)
+        super().__init__(above, below, config=config)
         chosen = dirichlet(config.seed, 1, config.num_codes, config.concentration)[0]
         channel = chosen[orders(config.seed, above.num_codes, config.num_codes)]
         # the last row is that of MASKED, -1
