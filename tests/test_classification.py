@@ -24,7 +24,7 @@ TEST_LABELS = torch.arange(60) % 2
 TEST = images(TEST_LABELS, 0)
 
 
-def accuracy(signals: Tensor, labels: Tensor, trained_on: str = "samples", pauses: list[int] | None = None) -> Measurement:
+def accuracy(signals: Tensor, labels: Tensor, source: str = "samples", pauses: list[int] | None = None) -> Measurement:
     seen: list[int] = [] if pauses is None else pauses
     return classification_accuracy(
         signals,
@@ -33,7 +33,7 @@ def accuracy(signals: Tensor, labels: Tensor, trained_on: str = "samples", pause
         TEST_LABELS,
         classes=2,
         pause=lambda: seen.append(1),
-        trained_on=trained_on,
+        about={"source": source},
         reference="ref",
     )
 
@@ -98,7 +98,7 @@ def test_the_key_tells_what_the_classifier_was_trained_on() -> None:
     signals = images(labels, 1)
     real, drawn = (accuracy(signals, labels, what).key for what in ("real", "samples"))
     assert real.metric == "CAS"
-    assert real.differences(drawn) == ["protocol trained on: real against samples"]
+    assert real.differences(drawn) == ["protocol sampler source: real against samples"]
 
 
 def test_images_and_labels_that_do_not_fit_are_refused() -> None:

@@ -130,6 +130,30 @@ def measured(samples: tuple[Tensor, ...], held_out: tuple[Tensor, ...], pauses: 
 
 
 @pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("short")
+def test_a_large_codebook_has_a_row_for_each_code_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^20 codes tell what the same maps in few codes tell; a code that no training map holds is one of a kind."""
+    seen: list[int] = []
+
+    class Watched(two_sample.Critic):
+        def __init__(self, level: Level) -> None:
+            seen.append(level.num_codes)
+            super().__init__(level)
+
+    monkeypatch.setattr(two_sample, "Critic", Watched)
+    wide = torch.tensor([3, 2**17, 2**19, 2**20 - 1])
+    one, other = maps(40, 4, 4, seed=1), maps(40, 4, 4, seed=2, stay=0.9)
+    large, small = Level("a", (4, 4), 2**20), Level("a", (4, 4), 5)
+    found = two_sample.two_sample_test(large, wide[one], wide[other], lambda: None)
+    assert seen == [5]
+    assert two_sample.recipe(large) != two_sample.recipe(small) == two_sample.CRITIC
+    assert found == two_sample.two_sample_test(small, one, other, lambda: None)
+    unseen = wide[other].clone()
+    unseen[20:, 0, 0] = 12
+    two_sample.two_sample_test(large, wide[one], unseen, lambda: None)
+    assert seen == [5, 5, 5]
+
+
 def test_every_level_has_its_measurements_with_interval_and_key() -> None:
     pauses: list[int] = []
     samples, held_out = (tuple(maps(40, *grid, seed=seed) for grid in ((2, 2), (6,))) for seed in (0, 1))

@@ -14,9 +14,11 @@ from dvgen.cli import main
 from dvgen.cli.options import experiment_table, finished_experiment, put
 from dvgen.compare import Comparison, compare_all, open_all
 from dvgen.compare.grid import expand
+from dvgen.compare.merging import merge
 from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.errors import ConfigError, Stopped
 from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.statistics import share_interval
 from dvgen.experiment import Experiment, experiment_from
 from dvgen.registry import Registry
 
@@ -106,6 +108,8 @@ def test_results_are_complete(finished: Path) -> None:
         assert row["train_seconds"] > 0
         assert (finished / row["repeats"][0]["folder"]).is_dir()
         assert experiment_from(row["experiment"])
+    for row in group["references"]:  # what a share of samples is to be compared with
+        assert {"duplicates", "memorised/rand"} <= set(row["measurements"]) or row["name"] == "real against real"
     (verdict,) = group["verdicts"]
     assert verdict["pair"] == ["gpt", "independent"]
     assert verdict["unit"] == "nats/code"
@@ -358,9 +362,45 @@ def test_a_winner_of_the_distances_wins_in_every_space_beyond_the_repeats() -> N
     tied = closest(rand=[[1.0, 2.0, 3.0], [1.1, 2.2, 2.9]], clf=[[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])
     assert tied["winner"] is None
     assert tied["text"].startswith("tie: a is lowest, but not beyond the spread of repeats in FD[rand]")
+    third = closest(rand=[[1.0, 1.1, 1.05], [2.0, 2.2, 2.1], [9.0, 0.5, 9.0]])
+    assert third == {"winner": None, "text": "tie: a is lowest, but not beyond the spread of repeats in FD[rand]"}
     once = closest(rand=[[1.0], [2.0]])
     assert once["winner"] is None
     assert "no interval" in once["text"]
+
+
+def test_distances_that_were_measured_differently_have_no_winner() -> None:
+    """Such as those of a prior with labels and of one without, in one table."""
+
+    def row(name: str, conditioning: str, values: list[float]) -> Contestant:
+        key = Key("FD[rand]", "", {"sampler conditioning": conditioning})
+        repeats = [{"fd/rand": Measurement(value, None, 9, key)} for value in values]
+        return Contestant(name, "steps:1", repeats[0], [], repeats, "")
+
+    found = fidelity([row("a", "none", [1.0, 1.1]), row("b", "labels", [5.0, 5.1])])
+    assert found["winner"] is None
+    assert "measured differently" in found["text"]
+
+
+def test_repeats_are_merged_with_the_range_of_networks_and_single_images() -> None:
+    """The range over networks is not lost; the values of one test image have an interval over repeats alone."""
+    key = Key("FD[rand]", "", {})
+    each = [
+        {"fd/rand": Measurement(v, None, 9, key, (v - w, v + w)), "nll": Measurement(v, None, 1, key)}
+        for v, w in ((1.0, 0.5), (2.0, 1.0), (3.0, 1.5))
+    ]
+    found = merge(each, [{"nll": np.array([one["nll"].value])} for one in each])
+    assert (found["fd/rand"].value, found["fd/rand"].range) == (2.0, (1.0, 3.0))
+    assert found["nll"].value == 2.0
+    assert found["nll"].interval == found["fd/rand"].interval
+    assert found["nll"].range is None
+    assert merge(each[:1], [{}]) == each[0]
+
+
+def test_repeats_that_agree_exactly_are_not_certain() -> None:
+    """No duplicate in 10 samples of each of three repeats: there may be some in others, as one repeat by itself says."""
+    none = {"duplicates": Measurement(0.0, share_interval(0, 10), 10, Key("duplicates", "", {}))}
+    assert merge([none] * 3, [{}] * 3)["duplicates"].interval == share_interval(0, 10)
 
 
 def test_a_decoder_of_another_size_is_told_before_anything_is_written(

@@ -12,8 +12,9 @@ from scipy import stats
 from toy_results import LENGTH, Floats, document, drawn, fd, group, likelihood, measured, row, write_comparison
 
 from dvgen.cli.diff import diff as command
-from dvgen.compare.diff import Change, Difference, diff
+from dvgen.compare.diff import Change, Difference, Refused, diff, told
 from dvgen.compare.export import write_exports
+from dvgen.compare.pairing import Entry
 from dvgen.errors import DataError, IncomparableError, IntegrityError
 
 
@@ -157,6 +158,14 @@ def test_what_was_measured_in_two_ways_is_refused_and_named(tmp_path: Path) -> N
     assert [one.name for one in found.refused] == ["fd/rand"]
     assert "nll" in {one.name for one in found.changes if one.entry.kind == "prior"}
     assert "fd/rand" not in {one.name for one in found.changes if one.entry.kind == "prior"}
+
+
+def test_a_hash_is_told_by_its_beginning() -> None:
+    """As the table shows it; sixty-four digits twice in a line hide what else there is."""
+    entry = Entry("prior", "gpt", {})
+    one, other = "ab" * 32, "cd" * 32
+    (text,) = told([Refused("ema on shapes", entry, "nll", (f"protocol codes: {one} against {other}",))])
+    assert text == "nll of prior gpt: measured differently (protocol codes: abababab against cdcdcdcd)"
 
 
 def test_likelihoods_on_other_codes_never_meet_and_samples_may(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dvgen.errors import IncomparableError, ShapeError
 from dvgen.evaluation import distances as module
-from dvgen.evaluation.distances import distances
+from dvgen.evaluation.distances import distances, too_few
 from dvgen.evaluation.frechet import frechet_distance, frechet_infinity
 from dvgen.evaluation.kernel_distance import kernel_distance, kernel_interval
 from dvgen.evaluation.measurement import Measurement, best
@@ -130,3 +130,12 @@ def test_the_interval_of_a_kernel_distance_holds_the_truth() -> None:
     assert held >= 85
     assert interval[1] - interval[0] < 3 * truth
     assert kernel_interval(0.0, [(table(99), table(100))]) is None
+
+
+def test_sets_that_are_too_small_are_told_of() -> None:
+    """A Frechet distance that was left out is not simply missing: four signals have none in four dimensions, five have."""
+    spaces: dict[str, Features] = {"three": Three(), "inception": Official()}
+    notes = too_few(spaces, 4)
+    assert [note.partition(": n/a: ")[0] for note in notes] == ["fd-three", "FID"]
+    assert all("4 images are too few" in note and "evaluate.samples" in note for note in notes)
+    assert too_few(spaces, 5) == []

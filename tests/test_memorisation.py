@@ -95,11 +95,14 @@ def test_duplicates_are_maps_equal_at_every_level() -> None:
     top = torch.tensor([[[0, 1]], [[2, 3]], [[2, 3]], [[0, 1]], [[7, 7]]])
     bottom = torch.tensor([[1, 2, 3], [4, 5, 6], [4, 5, 6], [9, 9, 9], [1, 2, 3]])
     train = (torch.tensor([[[2, 3]], [[2, 3]], [[0, 1]]]), torch.tensor([[4, 5, 6], [4, 5, 6], [1, 2, 3]]))
-    found = duplicates((top, bottom), train, "hash", ABOUT)
+    found = duplicates((top, bottom), [train], "hash", ABOUT)
     assert (found.value, found.n) == (3 / 5, 5)
     assert found.interval is not None
     assert found.interval[0] < 3 / 5 < found.interval[1]
     assert dict(found.key.protocol)["codes"] == "hash"
-    assert duplicates((top[:1], bottom[3:4]), train, "hash", ABOUT).value == 0
+    assert dict(found.key.protocol)["n train"] == "3"
+    parts = [(train[0][:1], train[1][:1]), (train[0][1:], train[1][1:])]
+    assert duplicates((top, bottom), parts, "hash", ABOUT) == found
+    assert duplicates((top[:1], bottom[3:4]), [train], "hash", ABOUT).value == 0
     with pytest.raises(ShapeError, match="same levels"):
-        duplicates((top,), train, "hash", ABOUT)
+        duplicates((top,), [train], "hash", ABOUT)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from toy_runs import dvgen, settings
 
-from dvgen.compare.results import Group, Repeat, merge
+from dvgen.compare.results import Group, Repeat, merged_repeats
 from dvgen.compare.verdicts import Contestant, verdicts
 from dvgen.evaluation.measurement import Measurement
 from dvgen.evaluation.nll import LikelihoodProtocol, likelihoods
@@ -39,10 +39,10 @@ def repeat(count: int, *, bounds: tuple[str, ...] = (), seed: int = 0, images: i
 
 
 def merged_over(repeats: list[Repeat], count: int) -> dict[str, Measurement]:
-    """What `merge` makes of them; all that it asks of a group is its levels, and whether signals or a source are known."""
+    """What `merged_repeats` makes of them; of a group it asks its levels, and whether signals or a source are known."""
     subject = SimpleNamespace(cache=SimpleNamespace(levels=levels(count)), values=None)
     length = sum(level.length for level in levels(count))
-    return merge(cast(Group, SimpleNamespace(length=length, subject=subject, truth=None)), repeats)
+    return merged_repeats(cast(Group, SimpleNamespace(length=length, subject=subject, truth=None)), repeats)
 
 
 def contestant(name: str, found: Repeat) -> Contestant:

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 from toy_runs import dvgen
 
+from dvgen.cli.compare import compare as compare_command
+from dvgen.cli.compare import grid
+from dvgen.discovery import discover
+
 TINY = (
     "data.rows=3", "data.columns=3", "data.train=64", "data.validation=24", "data.test=200",
     "prior.dim=8", "prior.layers=1", "prior.heads=2",
@@ -81,15 +85,29 @@ def test_a_prior_below_the_truth_is_refused(tmp_path: Path, capsys: pytest.Captu
         (("--data", "truth:potts-8x8", "--labels"), "a source of codes has no labels"),
         (("--data", "truth:potts-8x8", "--set", "data.columns=20"), "num_codes^columns must be at most 1024"),
         (("--data", "truth:"), "expected NAME, NAME:LOCATION or truth:SOURCE"),
+        (("--data", "truth:potts-8x8", "--quantizer", "ema,gumbel"), "--quantizer with --data truth:potts-8x8"),
+        (("--data", "truth:potts-8x8,truth:markov", "--tokenizer-budget", "steps:3"), "has no tokenizer and no signals"),
+        (("--data", "truth:potts-8x8", "--metric", "fid"), "--metric with --data truth:potts-8x8"),
+        (("--data", "truth:potts-8x8", "--set", "encoder.channels=8"), "--set 'encoder.channels=8' with --data"),
     ],
 )
-def test_faults_are_one_line(
-    tmp_path: Path, arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faults_are_one_line(tmp_path: Path, arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert dvgen("compare", "--out", str(tmp_path / "c"), *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "c").exists()
+
+
+def test_in_a_mixed_grid_a_source_is_one_table_however_many_tokenizers_there_are() -> None:
+    """Rows of one name, trained on one codes, would stand against each other as if they were two."""
+    options = compare_command.make_context("compare", ["--data", "shapes,truth:potts-8x8", "--quantizer", "ema,gumbel"]).params
+    found = grid(discover().registry, options)
+    assert [(one.data.use, one.quantizer_label) for one in found if not one.data.truth] == [
+        ("shapes", "ema"),
+        ("shapes", "gumbel"),
+    ]
+    (source,) = (one for one in found if one.data.truth)
+    assert source.data.use == "potts-8x8"
 
 
 def test_there_is_nothing_to_train_or_sample_as_one_run(
@@ -97,6 +115,9 @@ def test_there_is_nothing_to_train_or_sample_as_one_run(
 ) -> None:
     assert dvgen("train", "--data", "truth:markov", "--out", str(tmp_path / "r")) == 2
     assert "use `dvgen compare --data truth:markov`" in capsys.readouterr().err
+    assert dvgen("train", "--set", "data.use=markov", "--set", "data.truth=true", "--out", str(tmp_path / "r")) == 2
+    assert "use `dvgen compare --data truth:markov`" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
     row = next((finished / "rows").iterdir())
     assert dvgen("sample", str(row)) == 3
     assert "it has no images" in capsys.readouterr().err

@@ -172,6 +172,14 @@ def test_a_verification_goes_through_a_table_and_back() -> None:
     assert not Verification((*found.checks, Check("6", "six", False, "x"))).verified
     assert not Verification(found.checks[:1]).verified
     assert not Verification(()).verified
+    reasons = [Verification(checks).why_not for checks in (found.checks, (*found.checks, Check("6", "six", False, "x")))]
+    reasons += [Verification(checks).why_not for checks in (found.checks[:1], ())]
+    assert reasons == [
+        "",
+        "not verified: check 6",
+        "not verified: check 5 does not apply",
+        "not verified: evaluate.maps is 0",
+    ]
 
 
 @pytest.mark.parametrize(

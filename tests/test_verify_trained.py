@@ -9,6 +9,7 @@ from contract_toys import ToyPrior, ToyTable
 from torch import Generator, Tensor
 
 from dvgen.code_model import CodeModel
+from dvgen.errors import Stopped
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import Sampling
@@ -122,6 +123,34 @@ def test_no_maps_verify_nothing_and_a_model_is_left_as_it_was() -> None:
     assert verify_trained(made, codes, labels, 0) == ()
     verify_trained(made, codes, labels, 2)
     assert {p.dtype for p in made.parameters()} == {torch.float32}
+
+
+def test_large_maps_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each code takes two steps of the model: 16 maps of 64 x 64 would take an hour of a large one."""
+    monkeypatch.setattr("dvgen.verify.trained.CODES", 3 * 16)
+    codec, context = checks(ToyPrior)
+    assert codec.detail.startswith("3 maps 2x2 + 3x4: ")
+    assert context.passed
+    monkeypatch.setattr("dvgen.verify.trained.CODES", 1)
+    assert checks(ToyPrior)[0].detail.startswith("1 maps")
+
+
+def test_the_codec_can_be_stopped_and_that_is_no_fault_of_the_prior() -> None:
+    codes, labels = held_out(model())
+
+    def stop() -> None:
+        raise Stopped("on request")
+
+    with pytest.raises(Stopped):
+        verify_trained(model(), codes, labels, 2, stop)
+
+
+def test_the_only_code_of_a_codebook_needs_no_context() -> None:
+    """Its probability is 1 whatever the context, which is not ignored for that."""
+    alone = model(levels=(Level("top", (2, 2), 1),))
+    assert verify_trained(alone, *held_out(alone), 5)[1].passed is None
+    below = model(levels=(LEVELS[0], Level("bottom", (2, 2), 1)), classes=0)
+    assert verify_trained(below, *held_out(below, labels=False), 5)[1].passed is None
 
 
 @pytest.mark.parametrize("kind", [mutants.IgnoresTheLastCoarserLevel, mutants.BlindToPlaceAndContext])

@@ -1,10 +1,11 @@
 """`dvgen compare`: which parts are better, by how much, and how sure that is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dvgen.cli.diff import diff
 from dvgen.cli.options import (
@@ -22,6 +23,10 @@ from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, digest
 from dvgen.registry import Registry
+
+_OF_SIGNALS = ("encoder", "quantizer", "decoder", "loss", "discriminator", "tokenizer_budget", "metric")
+_PATHS_OF_SIGNALS = ("encoder.", "quantizer.", "decoder.", "loss.", "adversarial.", "train.tokenizer.", "evaluate.features")
+"""What means nothing to a source of codes: options, and beginnings of what --set sets."""
 
 
 @click.group(short_help="Train a grid of experiments and compare them.", invoke_without_command=True)
@@ -43,6 +48,11 @@ def compare(context: click.Context, /, as_json: bool, **options: Any) -> None:
     """
     if context.invoked_subcommand is None:
         _compare(context.obj, as_json=as_json, **options)
+        return
+    given = (p for p in context.command.params if context.get_parameter_source(p.name or "") is ParameterSource.COMMANDLINE)
+    for misplaced in given:
+        name = context.invoked_subcommand
+        raise ConfigError(f"{misplaced.opts[0]} before {name!r}: options of {name!r} stand behind it, and it trains nothing")
 
 
 compare.add_command(diff)
@@ -89,7 +99,22 @@ def grid(registry: Registry, options: Mapping[str, Any]) -> list[Experiment]:
             put(table, axis, text)
 
     base = experiment_table(registry, unlisted)
-    return expand(base, axes, put_any, lambda table: finished_experiment(registry, table, options["assignments"]))
+    found = expand(base, axes, put_any, lambda table: finished_experiment(registry, table, options["assignments"]))
+    _check_used(options, found)
+    return list({digest(one): one for one in found}.values())  # of two quantizers a source of codes makes one experiment
+
+
+def _check_used(options: Mapping[str, Any], experiments: Sequence[Experiment]) -> None:
+    """Raise ConfigError for an option of tokenizers or of signals where there are only sources of codes."""
+    if not all(experiment.data.truth for experiment in experiments):
+        return
+    given = [f"--{name.replace('_', '-')}" for name in _OF_SIGNALS if options.get(name) is not None]
+    given += [f"--set {text!r}" for text in options["assignments"] if text.strip().startswith(_PATHS_OF_SIGNALS)]
+    if given:
+        name = experiments[0].data.use
+        raise ConfigError(
+            f"{given[0]} with --data truth:{name}: a source of codes has no tokenizer and no signals; leave it out"
+        )
 
 
 def _listed(box: str, text: str) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from attrs import evolve
 
 from dvgen.assembly import checked_experiment, resolved
 from dvgen.config import override, read_toml
@@ -185,7 +186,18 @@ def finished_experiment(registry: Registry, table: dict[str, Any], assignments: 
     for assignment in assignments:
         if not _without_game(whole, assignment):
             override(whole, assignment)
-    return resolved(registry, checked_experiment(registry, whole))
+    return resolved(registry, _of_source(checked_experiment(registry, whole)))
+
+
+def _of_source(experiment: Experiment) -> Experiment:
+    """An experiment on a source of codes with nothing in the boxes of a tokenizer, so that two that differ there are one."""
+    if not experiment.data.truth:
+        return experiment
+    plain = Experiment()
+    train = evolve(experiment.train, tokenizer=plain.train.tokenizer)
+    features = evolve(experiment.evaluate, features=())
+    unused = {box: getattr(plain, box) for box in ("encoder", "quantizer", "decoder", "loss", "adversarial")}
+    return evolve(experiment, train=train, evaluate=features, **unused)
 
 
 def _without_game(table: Mapping[str, Any], assignment: str) -> bool:
@@ -211,12 +223,13 @@ def one(options: Mapping[str, Any], plugins: Plugins) -> Experiment:
         if options[box] and "," in options[box] and box != "data":
             raise ConfigError(f"--{box.replace('_', '-')} {options[box]!r}: one at a time here; `dvgen compare` takes lists")
     table = experiment_table(plugins.registry, options)
-    if table["data"].get("truth"):
-        name = table["data"]["use"]
-        raise ConfigError(
-            f"--data truth:{name}: a source of codes has no images to train on; use `dvgen compare --data truth:{name}`"
-        )
     for assignment in options["assignments"]:
         if _without_game(table, assignment):
             raise ConfigError(_no_game(assignment))
-    return finished_experiment(plugins.registry, table, options["assignments"])
+    experiment = finished_experiment(plugins.registry, table, options["assignments"])
+    if experiment.data.truth:
+        name = experiment.data.use
+        raise ConfigError(
+            f"--data truth:{name}: a source of codes has no images to train on; use `dvgen compare --data truth:{name}`"
+        )
+    return experiment

@@ -5,6 +5,7 @@ else is taken for independent, and the ends of the two intervals are combined by
 estimates recovery, which asks for no symmetry; of values of the same images that is too wide rather than too narrow.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dvgen.evaluation.measurement import Interval, Measurement, difference
 from dvgen.evaluation.statistics import holm, paired
 
 SURE = 0.05
+_HASH, _BEGINNING = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b"), r"\1"
+"""Whole hashes are in the keys; a person is shown their beginning, as in the table."""
 LIKELIHOODS = ("nll", "bits_code", "bits_image", "code_rate")
 """Measurements that are proportional to the mean of the nats of every image; also of one level, as in nll/top."""
 
@@ -103,7 +106,7 @@ def told(refused: Sequence[Refused]) -> list[str]:
         together.setdefault((one.entry.kind, one.differences), []).append(one)
     return [
         f"{_few([one.name for one in ones])} of {kind} {_few([one.entry.label for one in ones])}: measured differently "
-        f"({'; '.join(reason)})"
+        f"({_HASH.sub(_BEGINNING, '; '.join(reason))})"
         for (kind, reason), ones in together.items()
     ]
 

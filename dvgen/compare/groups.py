@@ -36,8 +36,9 @@ class Coded:
 
 
 def group_name(experiment: Experiment) -> str:
-    """What the experiments of one table share, as text: all that decides a tokenizer, or a source of codes."""
-    return canonical(experiment.data if experiment.data.truth else tokenizer_config(experiment))
+    """What the experiments of one table share, as text: all that decides a tokenizer or a source, and how it is measured."""
+    decided = experiment.data if experiment.data.truth else tokenizer_config(experiment)
+    return canonical([canonical(decided), experiment.labels, experiment.evaluate])
 
 
 def folder_name(experiment: Experiment) -> str:

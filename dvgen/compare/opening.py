@@ -1,6 +1,7 @@
 """Everything a comparison needs, opened before anything is trained: data, sources of codes, spaces of features."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from attrs import frozen
@@ -12,6 +13,7 @@ from dvgen.evaluation.extractors import Opened, open_features
 from dvgen.experiment import Experiment
 from dvgen.interfaces.codes import Level
 from dvgen.interfaces.data import CodeSource
+from dvgen.interfaces.features import Features
 from dvgen.tokenizer import assemble_tokenizer
 from dvgen.training.budget import check_division
 from dvgen.training.pipeline import OpenData, check_assembly, open_data
@@ -70,7 +72,27 @@ def open_spaces(session: Session, experiment: Experiment, data: OpenData) -> Ope
     def pause() -> None:
         session.stop.check("opening; nothing was written")
 
-    return OpenSignals(data, open_features(session.registry, experiment.evaluate.features, data.dataset.shape, pause))
+    names = experiment.evaluate.features
+    opened = open_features(session.registry, names, data.dataset.shape, pause)
+    if names:
+        for features in opened.spaces.values():
+            _check_learning(features, data)
+    return OpenSignals(data, opened)
+
+
+class _Begun(Exception):
+    """Raised where learning would go on: these data can be learned from."""
+
+
+def _check_learning(features: Features, data: OpenData) -> None:
+    """Raise ConfigError when features cannot learn from these data: told now, and not when a tokenizer has been trained."""
+
+    def begun() -> None:
+        raise _Begun
+
+    if features.learned:
+        with suppress(_Begun):
+            features.fit(data.dataset, data.splits["train"], begun)
 
 
 def check(session: Session, experiment: Experiment, opened: OpenSignals | CodeSource) -> None:

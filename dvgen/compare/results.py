@@ -11,12 +11,13 @@ from typing import Any, Self
 import numpy as np
 from attrs import frozen
 
+from dvgen.compare.merging import merge
 from dvgen.compare.schema import SCHEMA
 from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.config import unstructure
-from dvgen.evaluation.measurement import Measurement, difference
+from dvgen.evaluation.distances import too_few
+from dvgen.evaluation.measurement import Measurement
 from dvgen.evaluation.nll import Floats, check_not_below
-from dvgen.evaluation.statistics import mean_interval, seeds_interval
 from dvgen.evaluation.subject import Subject
 from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
 from dvgen.experiment import Experiment, table_of
@@ -94,16 +95,19 @@ Rows = Sequence[tuple[Experiment, Sequence[Repeat]]]
 
 
 def document(groups: Sequence[tuple[Group, Rows]], repeats: int, root: Path) -> dict[str, Any]:
-    """The whole `results.json` of the folder `root`. Raises IntegrityError when repeats together are better than their source allows."""
+    """The whole `results.json` of the folder `root`.
+
+    Raises IntegrityError when repeats together are better than their source allows.
+    """
     return {
         "schema": SCHEMA,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "environment": environment(),
         "command": sys.argv,
         "repeats": repeats,
-        "intervals": "95 %, over test images"
+        "intervals": "95 %, of likelihoods over images, of other values over samples or test images"
         if repeats == 1
-        else f"95 %, of likelihoods over test images and {repeats} repeats of stage two, of other values over the repeats",
+        else f"95 %, of test likelihoods over images and {repeats} repeats of stage two, of other values over the repeats",
         "groups": [_entry(group, rows, root) for group, rows in groups],
     }
 
@@ -126,10 +130,14 @@ def _entry(group: Group, rows: Rows, root: Path) -> dict[str, Any]:
         ],
         "references": _named(group.assessment.references.rows),
         "baselines": _named(group.baselines),
-        "notes": list(group.notes),
+        "notes": [*group.notes, *_too_few(group)],
         "verdicts": verdicts(contestants),
         "fidelity": fidelity(contestants),
     }
+
+
+def _too_few(group: Group) -> list[str]:
+    return [] if group.subject.signals is None else too_few(group.subject.signals.spaces, group.subject.n)
 
 
 def _within(root: Path, folder: Path) -> str:
@@ -145,19 +153,11 @@ def _contestant(group: Group, experiment: Experiment, repeats: Sequence[Repeat])
     return Contestant(
         name=experiment.prior_label,
         budget=experiment.train.prior.budget,
-        measurements=merge(group, repeats),
+        measurements=merged_repeats(group, repeats),
         nats=[repeat.nats.sum(axis=0) / group.length for repeat in repeats],
         repeats=[repeat.measurements for repeat in repeats],
-        unranked=next((text for repeat in repeats if (text := _unverified(repeat.verification))), ""),
+        unranked=next((text for repeat in repeats if (text := repeat.verification.why_not)), ""),
     )
-
-
-def _unverified(verification: Verification) -> str:
-    """Why a prior is not ranked; empty when it is proved."""
-    if verification.verified:
-        return ""
-    failed = [check.number for check in verification.checks if check.passed is False]
-    return f"not verified: check {', '.join(failed)}" if failed else "not verified: evaluate.maps is 0"
 
 
 def _shared(group: Group) -> dict[str, Any]:
@@ -212,22 +212,10 @@ def _row(row: Contestant, repeats: Sequence[Repeat]) -> dict[str, Any]:
     }
 
 
-def merge(group: Group, repeats: Sequence[Repeat]) -> dict[str, Measurement]:
-    """One measurement a name over all repeats: a likelihood's interval is over images and repeats, any other's over repeats."""
-    if len(repeats) == 1:
-        return dict(repeats[0].measurements)
-    merged = {}
+def merged_repeats(group: Group, repeats: Sequence[Repeat]) -> dict[str, Measurement]:
+    """`merge` of them; raises IntegrityError where they are better, all together, than their source allows."""
     by_image = [_values_by_image(group, repeat.nats) for repeat in repeats]
-    for name, first in repeats[0].measurements.items():
-        values = [repeat.measurements[name].value for repeat in repeats]
-        for repeat in repeats:
-            difference(first, repeat.measurements[name])  # raises when two repeats were measured differently
-        if name in by_image[0]:
-            mean, interval = seeds_interval([values[name] for values in by_image])
-            merged[name] = Measurement(mean, interval, first.n, first.key)
-        else:
-            mean, over = mean_interval(values)
-            merged[name] = Measurement(mean, over, len(repeats), first.key)
+    merged = merge([repeat.measurements for repeat in repeats], by_image)
     if group.truth is not None:
         check_not_below(merged["excess"], f"{len(repeats)} repeats of a prior")
     return merged
@@ -239,6 +227,8 @@ def _values_by_image(group: Group, nats: Floats) -> dict[str, Floats]:
     found = {"nll": total / group.length, "bits_code": total / bit / group.length, "bits_image": total / bit}
     if group.subject.values is not None:
         found["code_rate"] = total / bit / group.subject.values
+        if group.assessment.decoder_nats is not None:
+            found["image_bound"] = (total + group.assessment.decoder_nats) / bit / group.subject.values
     if group.truth is not None:
         found["excess"] = (total + group.truth) / group.length
     levels = group.subject.cache.levels

@@ -13,7 +13,7 @@ from dvgen.compare.schema import RESULTS
 from dvgen.config import canonical
 from dvgen.errors import IntegrityError
 from dvgen.evaluation.assessment import PriorAssessment, assess_prior
-from dvgen.evaluation.exhibits import place_for_samples, save_neighbours, save_samples
+from dvgen.evaluation.exhibits import NEIGHBOURS, place_for_samples, save_neighbours, save_samples
 from dvgen.evaluation.memorisation import nearest
 from dvgen.evaluation.pixels import write_pixels
 from dvgen.evaluation.sounds import sampling_rate
@@ -30,11 +30,9 @@ from dvgen.verify.checks import Check, Verification
 from dvgen.verify.prior import verify_component
 from dvgen.verify.trained import verify_trained
 
-ASSESSED = 3
+ASSESSED = 4
 """Raised whenever an assessment holds other measurements than before, so that old ones are made again."""
 ROWS, ASSESSMENT = "rows", "assessment"
-NEIGHBOURS = 16
-"""Samples that are shown above their nearest training images."""
 
 
 @frozen
@@ -90,7 +88,7 @@ def _verified(session: Session, experiment: Experiment, group: Group, model: Cod
     if not maps:
         return Verification(())
     labels = subject.cache.labels(TEST, subject.first(TEST)) if experiment.labels else None
-    trained = verify_trained(model, subject.codes(TEST), labels, maps)
+    trained = verify_trained(model, subject.codes(TEST), labels, maps, subject.pause)
     return Verification((*proved.of(session, experiment), *trained))
 
 

@@ -65,7 +65,8 @@ def _pair(a: Contestant, b: Contestant) -> dict[str, Any]:
 def fidelity(rows: Sequence[Contestant]) -> dict[str, Any]:
     """Which prior's samples are closest to real signals: a winner only where every space of features names the same one.
 
-    Over repeats the best must also beat the second in every space, by a t-interval of their paired differences.
+    Over repeats it must also beat each of the others in every space, by a t-interval of their paired differences. Rows whose
+    distances were measured differently, such as those of priors with labels and without, have no winner.
     """
     by_budget = {row.budget: [one for one in rows if one.budget == row.budget and not one.unranked] for row in rows}
     found = [_closest(ranked) | {"budget": budget} for budget, ranked in by_budget.items() if len(ranked) > 1]
@@ -83,6 +84,8 @@ def _closest(rows: Sequence[Contestant]) -> dict[str, Any]:
     labels = {name: rows[0].measurements[name].key.metric for name in spaces}
     if not spaces:
         return {"winner": None, "text": ""}
+    if any(row.measurements[name].key != rows[0].measurements[name].key for row in rows for name in spaces):
+        return {"winner": None, "text": "not ranked: the distances of these rows were measured differently"}
     firsts = {name: order[0].name for name, order in ranked.items()}
     if len(set(firsts.values())) > 1:
         told = ", ".join(f"{labels[name]} prefers {first}" for name, first in firsts.items())
@@ -94,7 +97,7 @@ def _closest(rows: Sequence[Contestant]) -> dict[str, Any]:
             "winner": None,
             "text": f"{everywhere} is lowest for {winner}, in one repeat: no interval (--seeds 3 gives one)",
         }
-    unsure = [labels[name] for name, order in ranked.items() if not _surely(name, order[0], order[1])]
+    unsure = [labels[name] for name, (first, *others) in ranked.items() if not all(_surely(name, first, o) for o in others)]
     if unsure:
         return {"winner": None, "text": f"tie: {winner} is lowest, but not beyond the spread of repeats in {', '.join(unsure)}"}
     return {"winner": winner, "text": f"{winner} is closest to real signals in {everywhere}"}

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from attrs import evolve
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dvgen.code_model import CodeModel
@@ -14,8 +13,8 @@ from dvgen.data.order import permutation
 from dvgen.data.splits import SPLITS
 from dvgen.evaluation.baselines import ladder, lzma_bits
 from dvgen.evaluation.measurement import Key, Measurement
-from dvgen.evaluation.memorisation import duplicates, memorised
 from dvgen.evaluation.nll import (
+    Floats,
     LikelihoodProtocol,
     check_floor,
     check_not_below,
@@ -23,25 +22,26 @@ from dvgen.evaluation.nll import (
     excess_nats,
     excess_over,
     likelihoods,
-    per_image_nats,
 )
+from dvgen.evaluation.prior_likelihood import Likelihood, other_splits, self_gap
 from dvgen.evaluation.references import (
     ORACLE,
     Measurements,
     accuracy_on_test,
+    closeness_to_train,
     code_distances,
+    counted_codes,
     sample_distances,
     tables,
+    tells_classes,
 )
 from dvgen.evaluation.sampling import Request, draw_codes
-from dvgen.evaluation.statistics import mean_interval, unpaired
-from dvgen.evaluation.subject import TEST, TRAIN, VALIDATION, Subject, decoded
-from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
+from dvgen.evaluation.subject import TEST, Subject, decoded
+from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment, image_bits
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.prior import Sampling
 from dvgen.seeding import fold
 
-Floats = NDArray[np.float64]
 NAT = 1 / np.log(2)
 """One nat in bits."""
 
@@ -67,40 +67,6 @@ class PriorAssessment(NamedTuple):
     features: Mapping[str, Tensor]
 
 
-class Likelihood:
-    """The negative log-probabilities of a code model, in nats; what it says of each split is computed once."""
-
-    def __init__(self, subject: Subject, model: CodeModel, *, labels: bool) -> None:
-        self.subject, self.model, self.labels = subject, model, labels
-        exact = zip(model.levels, model.exact_levels, strict=True)
-        self.protocol = LikelihoodProtocol(
-            codes=subject.cache.identity.hash,
-            split=TEST,
-            conditioning="labels" if labels else "none",
-            bounds=frozenset(level.name for level, is_exact in exact if not is_exact),
-        )
-
-    def nats(self, codes: Codes, labels: Tensor | None, totals: list[Tensor] | None = None) -> Floats:
-        """(levels, n) of these codes; `totals` takes the sums over them at every place, a level each."""
-        device = self.subject.device
-        sums = [] if totals is None else totals
-
-        def log_probs(part: Codes, given: Tensor | None) -> tuple[Tensor, ...]:
-            self.subject.pause()
-            terms = self.model(tuple(code.to(device) for code in part), None if given is None else given.to(device))
-            for i, term in enumerate(terms):
-                own = -term.double().sum(dim=0).cpu()
-                sums[i : i + 1] = [own + sums[i] if i < len(sums) else own]
-            return terms
-
-        return per_image_nats(log_probs, codes, labels, self.subject.settings.batch)
-
-    def of(self, split: str, positions: Tensor | None = None, totals: list[Tensor] | None = None) -> Floats:
-        """(levels, n) of these positions of a split (None: all)."""
-        cache = self.subject.cache
-        return self.nats(cache.codes(split, positions), cache.labels(split, positions) if self.labels else None, totals)
-
-
 @torch.no_grad()
 def assess_prior(
     subject: Subject, model: CodeModel, tokenizer: TokenizerAssessment, *, labels: bool, seed: int
@@ -112,18 +78,21 @@ def assess_prior(
     """
     likelihood = Likelihood(subject, model, labels=labels)
     totals: list[Tensor] = []
-    nats = likelihood.of(TEST, totals=totals)
+    nats = likelihood.of(TEST, totals)
     found = likelihoods(nats, subject.cache.levels, likelihood.protocol, values=subject.values)
-    found |= _gap(subject, likelihood, nats)
-    found |= _excess(subject, likelihood, nats)
-    if tokenizer.decoder_nats is not None:
-        found["image_bound"] = _image_bound(subject, nats.sum(axis=0) + tokenizer.decoder_nats)
+    found |= _excess(subject, likelihood)
+    found |= other_splits(likelihood)
+    if tokenizer.decoder_nats is not None and subject.signals is not None:
+        # -log p(image) <= -log p(codes) - log p(image | codes)
+        about = {"conditioning": likelihood.protocol.conditioning}
+        found["image_bound"] = image_bits(subject.signals, nats.sum(axis=0) + tokenizer.decoder_nats, "image bound", about)
     wanted = _drawn_labels(subject) if labels else None
     request = Request(n=subject.n, labels=wanted, sampling=Sampling(), seed=seed, batch=subject.settings.batch)
     codes, seconds = draw_codes(model, request, subject.pause)
     samples = Drawn(codes, None if subject.signals is None else decoded(subject, codes), seconds)
-    found["self_nll_gap"] = _self_gap(subject, likelihood, nats, samples.codes, wanted)
-    measured, features = _samples(subject, samples, tokenizer, labels=wanted)
+    about = _sampler(labelled=labels)
+    found["self_nll_gap"] = self_gap(likelihood, samples.codes, wanted, about)
+    measured, features = _samples(subject, samples, tokenizer, about, labels=wanted)
     places = tuple((total / nats.shape[1]).numpy() for total in totals)
     return PriorAssessment(found | measured, nats, places, samples, features)
 
@@ -134,7 +103,7 @@ def assess_baselines(subject: Subject) -> dict[str, Measurements]:
     protocol = LikelihoodProtocol(codes=cache.identity.hash, split=TEST)
     found = {
         name: likelihoods(nats, cache.levels, protocol, values=subject.values)
-        for name, nats in ladder(cache.levels, cache.codes(TRAIN), cache.codes(TEST)).items()
+        for name, nats in ladder(cache.levels, counted_codes(subject), cache.codes(TEST), subject.pause).items()
     }
     bits, length = lzma_bits(cache.levels, cache.codes(TEST)), sum(level.length for level in cache.levels)
     units = {"nll": (bits / NAT / length, "nats/code"), "bits_code": (bits / length, "bits/code")}
@@ -157,28 +126,18 @@ def code_entropy(subject: Subject, *, labels: bool) -> float | None:
     return code_map_entropy(codes, torch.cat([cache.labels(split) for split in SPLITS]) if labels else None)
 
 
-def _gap(subject: Subject, likelihood: Likelihood, nats: Floats) -> Measurements:
-    """nll_train and nll_validation, each of at most as many images as the test split has."""
-    found = {}
-    for split in (TRAIN, VALIDATION):
-        own = likelihood.of(split, subject.positions(split)[: nats.shape[1]])
-        found[f"nll_{split}"] = likelihoods(own, subject.cache.levels, evolve(likelihood.protocol, split=split))["nll"]
-    return found
-
-
-def _excess(subject: Subject, likelihood: Likelihood, nats: Floats) -> Measurements:
+def _excess(subject: Subject, likelihood: Likelihood) -> Measurements:
     """How far a prior is above what is possible: in nats/code, paired by image with the truth, or over all images there are."""
     length = sum(level.length for level in subject.cache.levels)
     if subject.source is not None:
         truth = subject.source.log_prob(subject.cache.codes(TEST)).double().cpu().numpy()
-        excess = excess_over(nats.sum(axis=0), truth, length, likelihood.protocol)
+        excess = excess_over(likelihood.of(TEST).sum(axis=0), truth, length, likelihood.protocol)
         check_not_below(excess, "a prior")
         return {"excess": excess}
     if not subject.exhaustive:
         return {}
     entropy = code_entropy(subject, labels=likelihood.labels) or 0.0
-    every = [nats if split == TEST else likelihood.of(split) for split in SPLITS]
-    images = np.concatenate([part.sum(axis=0) for part in every])
+    images = np.concatenate([likelihood.of(split).sum(axis=0) for split in SPLITS])
     # KL(truth || prior): over all signals of an exhaustive set it is exact, so it has no interval
     above = excess_nats(float(images.mean()), entropy)
     check_floor(above, entropy, "a prior")
@@ -186,49 +145,22 @@ def _excess(subject: Subject, likelihood: Likelihood, nats: Floats) -> Measureme
     return {"excess": Measurement(above / length, None, len(images), key)}
 
 
-def _image_bound(subject: Subject, nats: Floats) -> Measurement:
-    """-log p(image) <= -log p(codes) - log p(image | codes), in bits per value of an image."""
-    assert subject.values is not None
-    assert subject.signals is not None
-    mean, interval = mean_interval(nats * NAT / subject.values)
-    about = {"reference": subject.signals.reference, "decoder": "discretised logistic, scales of channels fitted on train"}
-    return Measurement(mean, interval, len(nats), Key("image bound", "bits/dim", about | {"likelihood": "bound"}))
-
-
-def _self_gap(subject: Subject, likelihood: Likelihood, nats: Floats, codes: Codes, labels: Tensor | None) -> Measurement:
-    """What a prior thinks of its own samples, less what it thinks of held-out codes, in nats/code; 0 for the truth."""
-    length = sum(level.length for level in subject.cache.levels)
-    own, held_out = (each.sum(axis=0) / length for each in (likelihood.nats(codes, labels), nats))
-    gap, interval = unpaired(own, held_out)
-    return Measurement(gap, interval, len(own), likelihood.protocol.key("nats/code", metric="self-NLL gap"))
-
-
 def _samples(
-    subject: Subject, samples: Drawn, tokenizer: TokenizerAssessment, *, labels: Tensor | None
+    subject: Subject, samples: Drawn, tokenizer: TokenizerAssessment, about: dict[str, str], *, labels: Tensor | None
 ) -> tuple[Measurements, Mapping[str, Tensor]]:
     """How samples differ from held-out codes, and from the signals behind them; and their features."""
-    about = _sampler(labelled=labels is not None)
     found = code_distances(subject, samples.codes, about)
-    found["duplicates"] = duplicates(samples.codes, subject.cache.codes(TRAIN), subject.cache.identity.hash, about)
     if subject.signals is None or samples.signals is None:
         return found, {}
     features = tables(subject, samples.signals)
     known = tokenizer.references
     found |= sample_distances(subject, known.test, features, about)
-    for name, space in subject.signals.spaces.items():
-        found[f"memorised/{name}"] = memorised(
-            space,
-            features[name],
-            known.train[name],
-            known.test[name],
-            subject.signals.reference,
-            about,
-            bits=subject.signals.bits,
-        )
+    found |= closeness_to_train(subject, known.train, known.test, features, about)
+    for name in subject.signals.spaces:
         if f"fd/{name}" in found and f"fd/{name}" in known.rows[ORACLE]:
             found[f"prior_gap/{name}"] = _prior_gap(found[f"fd/{name}"], known.rows[ORACLE][f"fd/{name}"])
-    if labels is not None and subject.signals.bits == 8:
-        found["cas"] = accuracy_on_test(subject, samples.signals, labels, "samples")
+    if labels is not None and tells_classes(subject.signals):
+        found["cas"] = accuracy_on_test(subject, samples.signals, labels, about)
     return found, features
 
 

@@ -2,7 +2,7 @@
 
 import lzma
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,30 +24,43 @@ LADDER = ("uniform", "unigram", *CONDITIONALS)
 """The count models, in the order of their contexts."""
 MOST_CODES = 2**22
 """Codes of a level that are counted: four million take about half a minute and a gigabyte."""
+AT_ONCE = 2**18
+"""Codes whose likelihood is looked up at a time, each in a table for every choice of neighbours: 64 MiB."""
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
-def ladder(levels: Sequence[Level], train: Codes, test: Codes) -> dict[str, Floats]:
+def most_counted(levels: Sequence[Level]) -> int:
+    """Training images of which `ladder` counts any level: what it has no use for need not be read."""
+    return max(max(MOST_CODES // level.length, 1) for level in levels)
+
+
+def ladder(levels: Sequence[Level], train: Codes, test: Codes, pause: Callable[[], None] = lambda: None) -> dict[str, Floats]:
     """Negative log-probability in nats of every test image, (levels, n) by name, in the order of LADDER.
 
-    Every level by itself, counted on the first training images of at most MOST_CODES codes. In one dimension left, up,
-    upper left and upper right are the codes 1, 2, 3 and 4 back. A longer context is not always better: where it is mostly
-    unseen, four neighbours fall behind two. Raises ShapeError for masked codes and for codes of other levels.
+    Every level by itself, counted on the first training images of at most MOST_CODES codes, which should be in random order.
+    In one dimension left, up, upper left and upper right are the codes 1, 2, 3 and 4 back. A longer context is not always
+    better: where it is mostly unseen, four neighbours fall behind two. `pause` is called now and then, and may raise to stop.
+    Raises ShapeError for masked codes and for codes of other levels.
     """
     check_codes(train, levels)
     check_codes(test, levels)
-    rows = [_level(level, *codes) for level, *codes in zip(levels, train, test, strict=True)]
+    rows = [_level(level, one, other, pause) for level, one, other in zip(levels, train, test, strict=True)]
     return {name: np.stack([row[name] for row in rows]) for name in LADDER}
 
 
-def _level(level: Level, train: Tensor, test: Tensor) -> dict[str, Floats]:
+def _level(level: Level, train: Tensor, test: Tensor, pause: Callable[[], None]) -> dict[str, Floats]:
     counted = train[: max(MOST_CODES // level.length, 1)]
     found = {
         "uniform": np.full(len(test), level.length * math.log(level.num_codes)),
         "unigram": Unigram.fit(counted, level.num_codes).nats(test),
     }
     for name, given in CONDITIONALS.items():
-        found[name] = Conditional.fit(counted, level.num_codes, given).nats(test)
+        pause()
+        model, parts = Conditional.fit(counted, level.num_codes, given), []
+        for part in test.split(max(AT_ONCE // level.length, 1)):
+            pause()
+            parts.append(model.nats(part))
+        found[name] = np.concatenate(parts)
     return found
 
 

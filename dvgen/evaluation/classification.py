@@ -1,6 +1,6 @@
 """The classification accuracy score: are labelled samples as good as real ones to learn the classes from?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ def classification_accuracy(
     *,
     classes: int,
     pause: Callable[[], None],
-    trained_on: str,
+    about: Mapping[str, str],
     reference: str,
 ) -> Measurement:
     """The share of real held-out images whose class is told by a classifier that saw only these training images.
@@ -37,8 +37,9 @@ def classification_accuracy(
     perfectly. It is not the accuracy on samples of a classifier trained on real images.
 
     Images (n, channels, h, w) in [-1, 1], rounded to 8 bits first; labels (n,) int64, 0 <= label < classes. pause: called
-    before every step, and may raise to stop. trained_on: what the training images are, such as "real". reference: identity (a
-    hash) of the test images. Wilson's interval over test images: it does not cover the training of another classifier.
+    before every step, and may raise to stop. about: how the training images were drawn, as `distances` takes it. reference:
+    identity (a hash) of the test images. Wilson's interval over test images: it does not cover the training of another
+    classifier.
     Raises ShapeError for tables that do not fit and ConfigError where nothing is given.
     """
     _check(train_signals, train_labels, "training")
@@ -56,12 +57,13 @@ def classification_accuracy(
     protocol = {
         "classifier": CLASSIFIER,
         "steps": str(steps),
-        "trained on": trained_on,
         "n trained on": str(n),
+        "n test": str(len(test_signals)),
         "classes": str(classes),
         "reference": reference,
         "rounding": "8 bits, nearest",
     }
+    protocol |= {f"sampler {name}": value for name, value in about.items()}
     key = Key("CAS", "", protocol, higher_is_better=True)
     return Measurement(right / len(test_signals), share_interval(right, len(test_signals)), len(test_signals), key)
 

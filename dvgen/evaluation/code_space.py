@@ -8,8 +8,11 @@ from torch.special import entr
 
 from dvgen.evaluation.measurement import Key, Measurement
 from dvgen.evaluation.statistics import share_interval
-from dvgen.evaluation.two_sample import CRITIC, TwoSample, two_sample_test
+from dvgen.evaluation.two_sample import TwoSample, recipe, two_sample_test
 from dvgen.interfaces.codes import Codes, Level, check_codes
+
+Patches = tuple[Tensor, ...]
+"""Patches of one size: each of their codes (n, *places), views of the maps, for copies of large ones would fill the memory."""
 
 
 def code_measurements(
@@ -40,7 +43,7 @@ def code_measurements(
         pause()
         if min(n, m) >= 4:
             test = two_sample_test(level, drawn, known, pause)
-            found[f"two_sample/{level.name}"] = _accuracy(test, protocol)
+            found[f"two_sample/{level.name}"] = _accuracy(test, protocol | {"network": recipe(level)})
     return found
 
 
@@ -64,16 +67,14 @@ def jensen_shannon(p: Tensor, q: Tensor) -> float:
     return max(0.0, float(entr((p + q) / 2).sum() - (entr(p).sum() + entr(q).sum()) / 2))
 
 
-def _patches(codes: Tensor) -> dict[str, list[Tensor]]:
-    """Rows of codes (patches, size) by the name of their divergence, one table a direction."""
+def _patches(codes: Tensor) -> dict[str, list[Patches]]:
+    """Patches by the name of their divergence, one set of them a direction."""
     axes = [axis for axis in range(1, codes.ndim) if codes.shape[axis] > 1]
-    pairs = [torch.stack([near.flatten(), far.flatten()], dim=1) for near, far in (_shifted(codes, axis) for axis in axes)]
-    found = {"js_1x1": [codes.flatten().unsqueeze(1)]}
-    if pairs:
-        found["js_pairs"] = pairs
+    found: dict[str, list[Patches]] = {"js_1x1": [(codes,)]}
+    if axes:
+        found["js_pairs"] = [_shifted(codes, axis) for axis in axes]
     if codes.ndim == 3 and len(axes) == 2:
-        corners = [corner.flatten() for row in _shifted(codes, 1) for corner in _shifted(row, 2)]
-        found["js_2x2"] = [torch.stack(corners, dim=1)]
+        found["js_2x2"] = [tuple(corner for row in _shifted(codes, 1) for corner in _shifted(row, 2))]
     return found
 
 
@@ -83,17 +84,17 @@ def _shifted(codes: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return codes.narrow(axis, 0, length), codes.narrow(axis, 1, length)
 
 
-def _divergence(one: Tensor, other: Tensor, num_codes: int) -> float:
-    """Of two tables of patches (n, size) and (m, size)."""
-    rows = torch.cat([one, other])
+def _divergence(one: Patches, other: Patches, num_codes: int) -> float:
+    """Of two sets of patches."""
+    columns = (torch.cat([mine.flatten(), its.flatten()]) for mine, its in zip(one, other, strict=True))
     # renumbered after each column, for num_codes^size may be more than an int64 holds
-    names = rows[:, 0]
-    for column in rows[:, 1:].unbind(dim=1):
+    names = next(columns)
+    for column in columns:
         names = torch.unique(names * num_codes + column, return_inverse=True)[1]
-    size = int(names.max()) + 1
-    return jensen_shannon(*(names[part].bincount(minlength=size) for part in (slice(len(one)), slice(len(one), None))))
+    size, first = int(names.max()) + 1, one[0].numel()
+    return jensen_shannon(*(names[part].bincount(minlength=size) for part in (slice(first), slice(first, None))))
 
 
 def _accuracy(test: TwoSample, protocol: Mapping[str, str]) -> Measurement:
     share, interval = test.right / test.n, share_interval(test.right, test.n)
-    return Measurement(share, interval, test.n, Key("two-sample accuracy", "", dict(protocol) | {"network": CRITIC}))
+    return Measurement(share, interval, test.n, Key("two-sample accuracy", "", protocol))

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve
 from torch import Tensor
 
-from dvgen.errors import ShapeError
-from dvgen.evaluation.frechet import frechet_distance, frechet_infinity, frechet_key
+from dvgen.errors import ConfigError, ShapeError
+from dvgen.evaluation.frechet import check_rows, frechet_distance, frechet_infinity, frechet_key
 from dvgen.evaluation.kernel_distance import kernel_distance, kernel_interval, kernel_key
 from dvgen.evaluation.measurement import Interval, Key, Measurement
 from dvgen.evaluation.neighbours import BALL, WIDE_BALL, neighbours
@@ -52,6 +52,17 @@ def distances(
     if min(sizes) > WIDE_BALL:
         found |= _neighbours(features, pairs, reference_id, about, bits)
     return {f"{metric}/{name}": value for metric, value in found.items()}
+
+
+def too_few(spaces: Mapping[str, Features], n: int) -> list[str]:
+    """A line for each space where sets of n signals have no Frechet distance: "FID: n/a: ...", or "fd-NAME: n/a: ..."."""
+    notes = []
+    for name, features in spaces.items():
+        try:
+            check_rows(n, features.dim)
+        except ConfigError as error:
+            notes.append(f"{'FID' if features.official else f'fd-{name}'}: n/a: {error}")
+    return notes
 
 
 def networks(features: Features, table: Tensor) -> tuple[Tensor, ...]:

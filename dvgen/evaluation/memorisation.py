@@ -1,7 +1,7 @@
 """Whether samples repeat the training set. Diagnostics: no number tells memorising from chance for certain."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -43,21 +43,24 @@ def memorised(
     return over_networks(shares, n, Key(f"memorised[{features.label}]", "", protocol), share_interval(mean * n, n))
 
 
-def duplicates(samples: Codes, train: Codes, codes_hash: str, about: Mapping[str, str]) -> Measurement:
+def duplicates(samples: Codes, train: Iterable[Codes], codes_hash: str, about: Mapping[str, str]) -> Measurement:
     """The share of samples whose codes, all levels together, are exactly those of a training signal; a diagnostic.
 
-    samples, train: (n, *grid) and (m, *grid) int64 a level. codes_hash: identity of the training codes. about: how samples
-    were drawn. Wilson's interval over samples. Raises ShapeError for codes of different levels.
+    samples: (n, *grid) int64 a level. train: batches of them, for all training codes may be too many to be in memory.
+    codes_hash: identity of the training codes. about: how samples were drawn. Wilson's interval over samples; compare it with
+    the share of held-out codes, which is not 0 where maps are few. Raises ShapeError for codes of different levels.
     """
-    if [code.shape[1:] for code in samples] != [code.shape[1:] for code in train]:
-        raise ShapeError(
-            "expected codes of the same levels, "
-            f"got {[tuple(code.shape) for code in samples]} and {[tuple(code.shape) for code in train]}"
-        )
-    drawn = Counter(_rows(samples))  # there may be a thousand times as many training signals
-    found = sum(drawn[row] for row in {row for row in _rows(train) if row in drawn})
-    n = len(samples[0])
-    protocol = {"codes": codes_hash, "n train": str(len(train[0])), "n measured": str(n), "kind": "diagnostic"}
+    drawn, known, m = Counter(_rows(samples)), set[bytes](), 0
+    for batch in train:
+        if [code.shape[1:] for code in samples] != [code.shape[1:] for code in batch]:
+            raise ShapeError(
+                "expected codes of the same levels, "
+                f"got {[tuple(code.shape) for code in samples]} and {[tuple(code.shape) for code in batch]}"
+            )
+        known.update(row for row in _rows(batch) if row in drawn)
+        m += len(batch[0])
+    found, n = sum(drawn[row] for row in known), len(samples[0])
+    protocol = {"codes": codes_hash, "n train": str(m), "n measured": str(n), "kind": "diagnostic"}
     key = Key("duplicates", "", protocol | {f"sampler {name}": value for name, value in about.items()})
     return Measurement(found / n, share_interval(found, n), n, key)
 

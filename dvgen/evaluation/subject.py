@@ -1,6 +1,7 @@
 """What is assessed, and with what: codes of every split, and the signals behind them where there are any."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 import torch
 from attrs import frozen
@@ -35,9 +36,9 @@ class Signals:
         """What signals are rounded to before they are measured."""
         return 8 if sampling_rate(self.dataset) is None else 16
 
-    @property
+    @cached_property
     def reference(self) -> str:
-        """Identity of the test split, to which all distances are measured."""
+        """Identity of the test split, to which all distances are measured; the hash of some sets takes a second."""
         return f"{data_hash(self.dataset)[:16]}/{TEST}"
 
     def of(self, split: str, positions: Tensor) -> Tensor:

@@ -1,20 +1,21 @@
 """Everything that is measured of a tokenizer, over the whole test split."""
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dvgen.data.loading import data_hash
 from dvgen.evaluation.codebook import CodebookUse
 from dvgen.evaluation.fidelity import fidelity_of
 from dvgen.evaluation.image_bound import decoder_nats, fit_scales
+from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.nll import Floats
 from dvgen.evaluation.references import Measurements, References, references, sample_distances, tables
+from dvgen.evaluation.statistics import mean_interval
 from dvgen.evaluation.subject import TEST, TRAIN, Signals, Subject, decoded
-
-Floats = NDArray[np.float64]
 
 
 class TokenizerAssessment(NamedTuple):
@@ -42,8 +43,17 @@ def assess_codes(subject: Subject, *, labels: bool) -> TokenizerAssessment:
     distance = sample_distances(subject, rows.test, tables(subject, decoded_test[: subject.n]), {"source": "reconstructions"})
     found |= {f"reconstruction_{name}": value for name, value in distance.items() if name.startswith(("fd/", "kd/"))}
     bound = _bound(subject, subject.signals, rows) if subject.settings.bound else None
+    if bound is not None:
+        found["image_bound_decoder"] = image_bits(subject.signals, bound, "decoder's part of image bound", {})
     grid = subject.settings.grid
     return TokenizerAssessment(found, rows, originals[:grid], decoded_test[:grid], bound)
+
+
+def image_bits(signals: Signals, nats: Floats, metric: str, about: Mapping[str, str]) -> Measurement:
+    """A bound of the likelihood of test images, or a part of it, nats (n,), in bits per value of an image."""
+    mean, interval = mean_interval(nats / (math.log(2) * math.prod(signals.dataset.shape)))
+    decoder = {"reference": signals.reference, "decoder": "discretised logistic, scales of channels fitted on train"}
+    return Measurement(mean, interval, len(nats), Key(metric, "bits/dim", decoder | {"likelihood": "bound"} | dict(about)))
 
 
 def _codebook_use(subject: Subject) -> Measurements:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from attrs import evolve
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
@@ -11,14 +12,22 @@ from dvgen.interfaces.codes import Level
 from dvgen.seeding import fold
 
 CRITIC = "conv 2 x 32:v1"
-"""Names the recipe below, in a measurement's key."""
+"""Names the recipe below."""
 STEPS = 300
 BATCH = 64
 POSITIONS = 2**13
 """In one batch at most: larger maps come in smaller batches, so that a step costs the same."""
 WIDTH = 32
+LARGE = 2**13
+"""Codes of a level from which on those that no training map holds share one: a row of their own they would never learn, and
+2^20 rows would take the optimiser minutes."""
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.1
+
+
+def recipe(level: Level) -> str:
+    """The name of the network and its training for maps of a level, in a measurement's key."""
+    return CRITIC if level.num_codes <= LARGE else f"{CRITIC}, one row for codes of no training map"
 
 
 class TwoSample(NamedTuple):
@@ -38,6 +47,8 @@ def two_sample_test(level: Level, samples: Tensor, held_out: Tensor, pause: Call
     n = min(len(samples), len(held_out))
     half = n // 2
     train, test = (torch.cat([samples[part], held_out[part]]).cpu() for part in (slice(half), slice(half, n)))
+    if level.num_codes > LARGE:
+        level, train, test = _renumbered(level, train, test)
     generator = torch.Generator().manual_seed(fold(0, "two-sample test"))
     critic = _trained(level, train, _truth(train), generator, pause)
     with torch.no_grad():
@@ -76,6 +87,17 @@ def _trained(level: Level, maps: Tensor, truth: Tensor, generator: torch.Generat
         binary_cross_entropy_with_logits(critic(maps[batch]), truth[batch]).backward()
         optimiser.step()
     return critic
+
+
+def _renumbered(level: Level, train: Tensor, test: Tensor) -> tuple[Level, Tensor, Tensor]:
+    """The codes of the training maps numbered from 0, and one number more for all others."""
+    known = train.unique()
+
+    def numbers(maps: Tensor) -> Tensor:
+        place = torch.searchsorted(known, maps).clamp(max=len(known) - 1)
+        return torch.where(known[place] == maps, place, len(known))
+
+    return evolve(level, num_codes=len(known) + 1), numbers(train), numbers(test)
 
 
 def _truth(maps: Tensor) -> Tensor:

@@ -56,6 +56,18 @@ class Verification:
         return not self.faults and passed.issuperset(REQUIRED)
 
     @property
+    def why_not(self) -> str:
+        """Why it is not verified, in words; empty where it is."""
+        if self.verified:
+            return ""
+        if not self.checks:
+            return "not verified: evaluate.maps is 0"
+        if self.faults:
+            return f"not verified: check {', '.join(check.number for check in self.faults)}"
+        passed = {check.number for check in self.checks if check.passed}
+        return f"not verified: check {', '.join(number for number in REQUIRED if number not in passed)} does not apply"
+
+    @property
     def faults(self) -> tuple[Check, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.passed is False)

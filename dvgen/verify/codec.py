@@ -66,31 +66,33 @@ def why_no_codec(model: CodeModel) -> str | None:
     return None
 
 
-def write_codes(path: Path, model: CodeModel, codes: Codes, labels: Tensor | None) -> None:
+def write_codes(
+    path: Path, model: CodeModel, codes: Codes, labels: Tensor | None, pause: Callable[[], None] = lambda: None
+) -> None:
     """Write codes (n, *grid) a level. The model: in evaluation, on the CPU, in float64 (see `verify_codec`).
 
-    labels: (n,) or None; they are not written. Raises ShapeError for masked codes, and for a model that `why_no_codec` tells
-    of.
+    labels: (n,) or None; they are not written. `pause` is called before every code, and may raise to stop. Raises ShapeError
+    for masked codes, and for a model that `why_no_codec` tells of.
     """
     check_codes(codes, model.levels)
     if any(int(code.min()) < 0 for code in codes if code.numel()):
         raise ShapeError("masked codes have no probability and cannot be written; leave out the maps that hold some")
     encoder = RangeEncoder()
     for i in range(len(codes[0])):
-        _map(model, _label(labels, i), partial(_encode, encoder, [code[i].flatten() for code in codes]))
+        _map(model, _label(labels, i), partial(_encode, encoder, [code[i].flatten() for code in codes]), pause)
     count, data = struct.pack(">I", len(codes[0])), encoder.finish()
     path.write_bytes(HEADER.pack(MAGIC, len(codes[0]), zlib.crc32(count + data)) + data)
 
 
-def read_codes(path: Path, model: CodeModel, labels: Tensor | None) -> Codes:
-    """The codes in a file, with the model and the labels that they were written with.
+def read_codes(path: Path, model: CodeModel, labels: Tensor | None, pause: Callable[[], None] = lambda: None) -> Codes:
+    """The codes in a file, with the model and the labels that they were written with; `pause` as in `write_codes`.
 
     Raises DataError when the file cannot be read, IntegrityError when it is no code file, cut short, or changed. Another
     model reads other codes, and cannot know it.
     """
     count, data = _parsed(path)
     decoder = RangeDecoder(data)
-    maps = [_map(model, _label(labels, i), partial(_decode, decoder)) for i in range(count)]
+    maps = [_map(model, _label(labels, i), partial(_decode, decoder), pause) for i in range(count)]
     empty = tuple(torch.zeros(0, *level.grid, dtype=torch.int64) for level in model.levels)
     return tuple(torch.cat(parts) for parts in zip(empty, *maps, strict=True))
 
@@ -108,7 +110,7 @@ def _decode(decoder: RangeDecoder, place: Place, edges: Edges) -> int:
 
 
 @torch.no_grad()
-def _map(model: CodeModel, label: Tensor | None, choose: Choose) -> Codes:
+def _map(model: CodeModel, label: Tensor | None, choose: Choose, pause: Callable[[], None]) -> Codes:
     """One map (1, *grid) a level, each code chosen by `choose` from its intervals given those before it."""
     found: Codes = ()
     for prior in _priors(model):
@@ -117,6 +119,7 @@ def _map(model: CodeModel, label: Tensor | None, choose: Choose) -> Codes:
         state = prior.start(Context(1, found, label))
         chosen: list[int] = []
         for position in range(prior.level.length):
+            pause()
             logits = prior.step(state, torch.tensor(chosen[-1:]) if chosen else None)
             chosen.append(choose(Place(len(found), position), intervals(logits[0])))
         found += (torch.tensor(chosen).reshape(1, *prior.level.grid),)

@@ -14,7 +14,7 @@ from dvgen.code_model import CodeModel
 from dvgen.config import unstructure
 from dvgen.data.token_cache import TokenBatch, TokenCache, TokenIdentity, write_tokens
 from dvgen.errors import ConfigError
-from dvgen.evaluation.nll import per_image_nats
+from dvgen.evaluation.nll import ROUNDING, per_image_nats
 from dvgen.evaluation.statistics import mean_interval
 from dvgen.experiment import Choice, Experiment, PriorChoice, Train, Training
 from dvgen.interfaces.codes import Codes
@@ -110,7 +110,8 @@ def verify_excess(trained: Trained) -> Check:
         f"excess over the truth {excess:+.4f} +- {upper - excess:.4f} nats/code, "
         f"own samples {gap:+.4f} +- {reach:.4f} nats/code from held-out codes"
     )
-    return Check("7", EXCESS, upper >= 0 and abs(gap) <= GAP + reach, told)
+    # the very source in float32 is a rounding error below itself
+    return Check("7", EXCESS, upper >= -ROUNDING and abs(gap) <= GAP + reach, told)
 
 
 def _cache(source: CodeSource, name: str, folder: Path) -> TokenCache:
