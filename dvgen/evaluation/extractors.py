@@ -35,8 +35,8 @@ class Opened:
 
 
 def cache_folder() -> Path:
-    """$DVGEN_CACHE, or ~/.cache/dvgen where it is not set; it need not exist."""
-    return Path(os.environ.get(CACHE, "~/.cache/dvgen")).expanduser()
+    """$DVGEN_CACHE, or ~/.cache/dvgen where it is not set or empty; it need not exist."""
+    return Path(os.environ.get(CACHE) or "~/.cache/dvgen").expanduser()
 
 
 def open_features(registry: Registry, names: tuple[str, ...], shape: tuple[int, ...], pause: Pause) -> Opened:

@@ -21,7 +21,8 @@ def test_the_files_are_torchvisions() -> None:
     from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
     published = {"alex": AlexNet_Weights, "vgg": VGG16_Weights, "squeeze": SqueezeNet1_1_Weights}
-    assert {net: trunk.weight_file.url for net, trunk in TRUNKS.items()} == {net: w.IMAGENET1K_V1.url for net, w in published.items()}
+    urls = {net: weights.IMAGENET1K_V1.url for net, weights in published.items()}
+    assert {net: trunk.weight_file.url for net, trunk in TRUNKS.items()} == urls
 
 
 @pytest.mark.parametrize("net", sorted(TRUNKS))
