@@ -9,7 +9,7 @@ from torch import Tensor
 from dvgen.blocks.classifier import Batches
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.evaluation import classification
-from dvgen.evaluation.classification import classification_accuracy
+from dvgen.evaluation.classification import Labelled, classification_accuracy
 from dvgen.evaluation.measurement import Measurement
 
 
@@ -27,10 +27,8 @@ TEST = images(TEST_LABELS, 0)
 def accuracy(signals: Tensor, labels: Tensor, source: str = "samples", pauses: list[int] | None = None) -> Measurement:
     seen: list[int] = [] if pauses is None else pauses
     return classification_accuracy(
-        signals,
-        labels,
-        TEST,
-        TEST_LABELS,
+        Labelled(signals, labels),
+        Labelled(TEST, TEST_LABELS),
         classes=2,
         pause=lambda: seen.append(1),
         about={"source": source},

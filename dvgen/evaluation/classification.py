@@ -1,6 +1,7 @@
 """The classification accuracy score: are labelled samples as good as real ones to learn the classes from?"""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,16 @@ CLASSIFIER = "small classifier:v1"
 """Names the network and its recipe in a measurement's key."""
 
 
+class Labelled(NamedTuple):
+    """Images (n, channels, h, w) in [-1, 1], rounded to 8 bits before they are used, and labels (n,) int64 from 0."""
+
+    signals: Tensor
+    labels: Tensor
+
+
 def classification_accuracy(
-    train_signals: Tensor,
-    train_labels: Tensor,
-    test_signals: Tensor,
-    test_labels: Tensor,
+    train: Labelled,
+    test: Labelled,
     *,
     classes: int,
     pause: Callable[[], None],
@@ -36,43 +42,42 @@ def classification_accuracy(
     value than that of as many real ones means classes that lack variety or are wrong. Copies of the training set score
     perfectly. It is not the accuracy on samples of a classifier trained on real images.
 
-    Images (n, channels, h, w) in [-1, 1], rounded to 8 bits first; labels (n,) int64, 0 <= label < classes. pause: called
-    before every step, and may raise to stop. about: how the training images were drawn, as `distances` takes it. reference:
-    identity (a hash) of the test images. Wilson's interval over test images: it does not cover the training of another
-    classifier.
+    classes: how many labels there are. pause: called before every step, and may raise to stop. about: how the training images
+    were drawn, as `distances` takes it. reference: identity (a hash) of the test images. Wilson's interval over test images:
+    it does not cover the training of another classifier.
     Raises ShapeError for tables that do not fit and ConfigError where nothing is given.
     """
-    _check(train_signals, train_labels, "training")
-    _check(test_signals, test_labels, "test")
-    n = len(train_signals)
+    _check(train, "training")
+    _check(test, "test")
+    n, tested = len(train.labels), len(test.labels)
     steps = min(STEPS, PASSES * -(-n // BATCH))
 
     def batches(indices: Tensor) -> tuple[Tensor, Tensor]:
-        return _as_stored(train_signals[indices]), train_labels[indices]
+        return _as_stored(train.signals[indices]), train.labels[indices]
 
     seed = fold(0, "classification accuracy")
-    channels = train_signals.shape[1]
+    channels = train.signals.shape[1]
     classifier = train_classifier(batches, n, channels=channels, classes=classes, steps=steps, seed=seed, pause=pause)
-    right = _right(classifier, test_signals, test_labels, pause)
+    right = _right(classifier, test, pause)
     protocol = {
         "classifier": CLASSIFIER,
         "steps": str(steps),
         "n trained on": str(n),
-        "n test": str(len(test_signals)),
+        "n test": str(tested),
         "classes": str(classes),
         "reference": reference,
         "rounding": "8 bits, nearest",
     }
     protocol |= {f"sampler {name}": value for name, value in about.items()}
     key = Key("CAS", "", protocol, higher_is_better=True)
-    return Measurement(right / len(test_signals), share_interval(right, len(test_signals)), len(test_signals), key)
+    return Measurement(right / tested, share_interval(right, tested), tested, key)
 
 
 @torch.no_grad()
-def _right(classifier: nn.Module, signals: Tensor, labels: Tensor, pause: Callable[[], None]) -> int:
+def _right(classifier: nn.Module, test: Labelled, pause: Callable[[], None]) -> int:
     """How many images the classifier gives their own label."""
     right = 0
-    for these, wanted in zip(signals.split(BATCH), labels.split(BATCH), strict=True):
+    for these, wanted in zip(test.signals.split(BATCH), test.labels.split(BATCH), strict=True):
         pause()
         right += int((classifier(_as_stored(these)).argmax(dim=1) == wanted).sum())
     return right
@@ -83,7 +88,8 @@ def _as_stored(signals: Tensor) -> Tensor:
     return from_uint8(to_uint8(signals))
 
 
-def _check(signals: Tensor, labels: Tensor, what: str) -> None:
+def _check(images: Labelled, what: str) -> None:
+    signals, labels = images
     if signals.ndim != 4 or labels.shape != signals.shape[:1]:
         raise ShapeError(
             f"expected {what} images (n, channels, h, w) and labels (n,), got {tuple(signals.shape)} and {tuple(labels.shape)}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dvgen.evaluation.baselines import most_counted, unigram_samples
-from dvgen.evaluation.classification import classification_accuracy
+from dvgen.evaluation.classification import Labelled, classification_accuracy
 from dvgen.evaluation.code_space import code_measurements
 from dvgen.evaluation.distances import distances
 from dvgen.evaluation.frechet import feature_table
@@ -127,10 +127,8 @@ def accuracy_on_test(subject: Subject, signals: Tensor, labels: Tensor, about: M
     """
     assert subject.signals is not None
     return classification_accuracy(
-        signals,
-        labels,
-        _signals(subject, subject.signals, TEST),
-        subject.cache.labels(TEST, subject.first(TEST)),
+        Labelled(signals, labels),
+        Labelled(_signals(subject, subject.signals, TEST), subject.cache.labels(TEST, subject.first(TEST))),
         classes=len(subject.signals.dataset.classes),
         pause=subject.pause,
         about=about,
