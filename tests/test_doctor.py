@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import attrs
 import pluggy
 import pytest
 
-from dvgen.cli import doctor as module
 from dvgen.cli.doctor import doctor
 from dvgen.discovery import Plugins
 from dvgen.registry import Component, Failure, Registry, Supplied
@@ -78,7 +78,9 @@ def test_a_cache_that_cannot_be_written_is_broken(machine: Path, capsys: pytest.
 
 
 def test_torch_and_torchvision_must_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(module, "requires", lambda _: ["numpy", "torch==1.0.0", 'pillow>=5; extra == "x"'])
+    monkeypatch.setattr(
+        sys.modules["dvgen.cli.doctor"], "requires", lambda _: ["numpy", "torch==1.0.0", 'pillow>=5; extra == "x"']
+    )
     code, found = examined(Registry(), capsys)
     assert code == 1
     assert "is for torch 1.0.0, and torch" in found["torchvision"]["detail"]
