@@ -51,7 +51,7 @@ _HARDWARE = (
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
 )
 FIDS = {"fid": "inception", "fid-pt": "inception-pt"}
-"""Metrics of the 2015 Inception features, by the protocol of torch-fidelity and of pytorch-fid: only they are called FID."""
+"""Distances in the 2015 Inception features, by the protocol of torch-fidelity, which is called FID, and of pytorch-fid."""
 BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "discriminator", "prior")
 BUDGETS = {"tokenizer_budget": "tokenizer", "budget": "prior"}
 AXES = ("recipe", *BOXES, *BUDGETS)

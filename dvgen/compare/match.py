@@ -130,10 +130,12 @@ def matched(
     session: Session, experiments: Sequence[Experiment], opened: Openings, say: Callable[[str], None]
 ) -> list[Experiment]:
     """`match_parameters` on the codes of opened data, told to a person."""
-    found = match_parameters(
-        session.registry, experiments, lambda experiment: codes_of(session, experiment, opened[opening_name(experiment)])
-    )
-    for experiment in found:
-        count = prior_parameters(session.registry, experiment, *codes_of(session, experiment, opened[opening_name(experiment)]))
-        say(f"matched: {experiment.prior_label} on {experiment.data.use}: {count:,} parameters")
+
+    def codes(experiment: Experiment) -> tuple[tuple[Level, ...], int]:
+        return codes_of(session, experiment, opened[opening_name(experiment)])
+
+    found = match_parameters(session.registry, experiments, codes)
+    counts = {f"{one.prior_label} on {one.data.use}": prior_parameters(session.registry, one, *codes(one)) for one in found}
+    for name, count in counts.items():  # once for all budgets
+        say(f"matched: {name}: {count:,} parameters")
     return found
