@@ -40,9 +40,8 @@ def repeat(count: int, *, bounds: tuple[str, ...] = (), seed: int = 0, images: i
 
 def merged_over(repeats: list[Repeat], count: int) -> dict[str, Measurement]:
     """What `merged_repeats` makes of them; of a group it asks its levels, and whether signals or a source are known."""
-    subject = SimpleNamespace(cache=SimpleNamespace(levels=levels(count)), values=None)
-    length = sum(level.length for level in levels(count))
-    return merged_repeats(cast(Group, SimpleNamespace(length=length, subject=subject, truth=None)), repeats)
+    subject = SimpleNamespace(cache=SimpleNamespace(levels=levels(count)), values=None, truth=None)
+    return merged_repeats(cast(Group, SimpleNamespace(subject=subject)), repeats)
 
 
 def contestant(name: str, found: Repeat) -> Contestant:

@@ -14,11 +14,11 @@ from attrs import evolve, frozen
 from scipy.special import stdtr, stdtrit
 
 from dvgen.compare.pairing import Entry, Floats, Group, match_entries, match_groups, open_groups
+from dvgen.compare.verdicts import SURE
 from dvgen.errors import IncomparableError, IntegrityError
 from dvgen.evaluation.measurement import Interval, Measurement, difference
 from dvgen.evaluation.statistics import holm, paired
 
-SURE = 0.05
 _HASH, _BEGINNING = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b"), r"\1"
 """Whole hashes are in the keys; a person is shown their beginning, as in the table."""
 LIKELIHOODS = ("nll", "bits_code", "bits_image", "code_rate")

@@ -12,7 +12,7 @@ from dvgen.data.token_cache import TokenCache
 from dvgen.evaluation.assessment import assess_baselines, code_entropy
 from dvgen.evaluation.exhibits import save_reconstructions
 from dvgen.evaluation.extractors import cache_folder, learn_features
-from dvgen.evaluation.subject import TEST, TRAIN, Signals, Subject
+from dvgen.evaluation.subject import TRAIN, Signals, Subject
 from dvgen.evaluation.tokenizer_assessment import assess_codes
 from dvgen.experiment import Experiment, digest
 from dvgen.interfaces.data import CodeSource
@@ -69,14 +69,12 @@ def assessed_group(
         if session.fabric.is_global_zero and assessment.originals is not None and assessment.reconstructed is not None:
             place = folder / "samples" / "reconstructions"
             save_reconstructions(place, assessment.originals, assessment.reconstructed, subject.signals.dataset)
-    source = subject.source
     return Group(
         experiment=experiment,
         subject=subject,
         assessment=assessment,
         baselines=assess_baselines(subject),
         entropy=code_entropy(subject, labels=experiment.labels),
-        truth=None if source is None else source.log_prob(subject.cache.codes(TEST)).double().cpu().numpy(),
         folder=folder,
         notes=notes,
         parameters=None if coded.tokenizer is None else parameters(coded.tokenizer),

@@ -17,7 +17,7 @@ from dvgen.compare.verdicts import Contestant, fidelity, verdicts
 from dvgen.config import unstructure
 from dvgen.evaluation.distances import too_few
 from dvgen.evaluation.measurement import Measurement
-from dvgen.evaluation.nll import Floats, check_not_below
+from dvgen.evaluation.nll import Floats, check_not_below, in_every_unit
 from dvgen.evaluation.subject import Subject
 from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment
 from dvgen.experiment import Experiment, table_of
@@ -32,8 +32,7 @@ Measurements = Mapping[str, Measurement]
 class Group:
     """One tokenizer (or source of codes), assessed, with the baselines and the exact entropy (nats an image, or None).
 
-    truth: log-probability of every test image in nats, (n,), where a source knows it. notes: what could not be measured, and
-    why. parameters and spent: of the tokenizer, None where there is none.
+    notes: what could not be measured, and why. parameters and spent: of the tokenizer, None where there is none.
     """
 
     experiment: Experiment
@@ -41,16 +40,10 @@ class Group:
     assessment: TokenizerAssessment
     baselines: Mapping[str, Measurements]
     entropy: float | None
-    truth: Floats | None
     folder: Path
     notes: tuple[str, ...]
     parameters: int | None
     spent: Spent | None
-
-    @property
-    def length(self) -> int:
-        """Codes of an image."""
-        return sum(level.length for level in self.subject.cache.levels)
 
 
 @frozen
@@ -154,7 +147,7 @@ def _contestant(group: Group, experiment: Experiment, repeats: Sequence[Repeat])
         name=experiment.prior_label,
         budget=experiment.train.prior.budget,
         measurements=merged_repeats(group, repeats),
-        nats=[repeat.nats.sum(axis=0) / group.length for repeat in repeats],
+        nats=[repeat.nats.sum(axis=0) / group.subject.length for repeat in repeats],
         repeats=[repeat.measurements for repeat in repeats],
         unranked=next((text for repeat in repeats if (text := repeat.verification.why_not)), ""),
     )
@@ -168,7 +161,7 @@ def _shared(group: Group) -> dict[str, Any]:
         "fingerprint": cache.identity.tokenizer,
         "codes": cache.identity.hash,
         "levels": unstructure(cache.levels),
-        "codes_per_image": group.length,
+        "codes_per_image": group.subject.length,
         "entropy_nats_per_image": group.entropy,
         "conditioning": "labels" if group.experiment.labels else "none",
         "measurements": plain(group.assessment.measurements),
@@ -216,22 +209,17 @@ def merged_repeats(group: Group, repeats: Sequence[Repeat]) -> dict[str, Measure
     """`merge` of them; raises IntegrityError where they are better, all together, than their source allows."""
     by_image = [_values_by_image(group, repeat.nats) for repeat in repeats]
     merged = merge([repeat.measurements for repeat in repeats], by_image)
-    if group.truth is not None:
+    if group.subject.truth is not None:
         check_not_below(merged["excess"], f"{len(repeats)} repeats of a prior")
     return merged
 
 
 def _values_by_image(group: Group, nats: Floats) -> dict[str, Floats]:
     """Every likelihood that is a mean over test images, by its name, (n,) each; nats (levels, n)."""
-    total, bit = nats.sum(axis=0), math.log(2)
-    found = {"nll": total / group.length, "bits_code": total / bit / group.length, "bits_image": total / bit}
-    if group.subject.values is not None:
-        found["code_rate"] = total / bit / group.subject.values
-        if group.assessment.decoder_nats is not None:
-            found["image_bound"] = (total + group.assessment.decoder_nats) / bit / group.subject.values
-    if group.truth is not None:
-        found["excess"] = (total + group.truth) / group.length
-    levels = group.subject.cache.levels
-    for level, own in zip(levels, nats, strict=True) if len(levels) > 1 else ():
-        found |= {f"nll/{level.name}": own / level.length, f"bits_image/{level.name}": own / bit}
+    subject, total = group.subject, nats.sum(axis=0)
+    found = in_every_unit(nats, subject.cache.levels, subject.values)
+    if subject.values is not None and group.assessment.decoder_nats is not None:
+        found["image_bound"] = (total + group.assessment.decoder_nats) / math.log(2) / subject.values
+    if subject.truth is not None:
+        found["excess"] = (total + subject.truth) / subject.length
     return found

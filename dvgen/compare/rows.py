@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import evolve, frozen
+from attrs import frozen
 
 from dvgen.code_model import CodeModel
 from dvgen.compare.results import Group, Repeat
@@ -152,8 +152,3 @@ def _read_assessment(folder: Path, protocol: dict[str, Any]) -> Repeat | None:
     with np.load(place / "per_image.npz", allow_pickle=False) as arrays:
         nats = arrays["nats"]
     return Repeat.from_dict(read_json(place / RESULTS), folder, nats)
-
-
-def repeats_of(experiment: Experiment, repeats: int) -> list[Experiment]:
-    """The repetitions of stage two of an experiment."""
-    return [evolve(experiment, repeat=repeat) for repeat in range(repeats)]

@@ -10,7 +10,7 @@ from dvgen.compare.export import write_exports
 from dvgen.compare.groups import Coded, Say, assessed_group, code, folder_name, group_name
 from dvgen.compare.opening import Openings, open_spaces, opening_name
 from dvgen.compare.results import Group, Repeat, document
-from dvgen.compare.rows import Proved, assessed_row, repeats_of, trained_row
+from dvgen.compare.rows import Proved, assessed_row, trained_row
 from dvgen.compare.schema import RESULTS
 from dvgen.experiment import Experiment
 from dvgen.sealed import write_json
@@ -82,8 +82,8 @@ def _group(
     rows = []
     for experiment in experiments:
         found = []
-        for one in repeats_of(experiment, comparison.repeats):
+        for repeat in range(comparison.repeats):
             session.stop.check("finished rows are kept; the same command goes on from there")
-            found.append(trained_row(session, one, group, proved, comparison.folder))
+            found.append(trained_row(session, evolve(experiment, repeat=repeat), group, proved, comparison.folder))
         rows.append((experiment, found))
     return group, rows

@@ -1,5 +1,6 @@
 """Everything that is measured of a prior: likelihood of held-out codes, and how its samples differ from them."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -41,9 +42,6 @@ from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment, image_bit
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.prior import Sampling
 from dvgen.seeding import fold
-
-NAT = 1 / np.log(2)
-"""One nat in bits."""
 
 
 class Drawn(NamedTuple):
@@ -105,8 +103,8 @@ def assess_baselines(subject: Subject) -> dict[str, Measurements]:
         name: likelihoods(nats, cache.levels, protocol, values=subject.values)
         for name, nats in ladder(cache.levels, counted_codes(subject), cache.codes(TEST), subject.pause).items()
     }
-    bits, length = lzma_bits(cache.levels, cache.codes(TEST)), sum(level.length for level in cache.levels)
-    units = {"nll": (bits / NAT / length, "nats/code"), "bits_code": (bits / length, "bits/code")}
+    bits, length = lzma_bits(cache.levels, cache.codes(TEST)), subject.length
+    units = {"nll": (bits * math.log(2) / length, "nats/code"), "bits_code": (bits / length, "bits/code")}
     units["bits_image"] = (bits, "bits/image")
     about = {"codes": cache.identity.hash, "split": TEST, "likelihood": "file size of the whole split"}
     found["lzma"] = {
@@ -128,10 +126,8 @@ def code_entropy(subject: Subject, *, labels: bool) -> float | None:
 
 def _excess(subject: Subject, likelihood: Likelihood) -> Measurements:
     """How far a prior is above what is possible: in nats/code, paired by image with the truth, or over all images there are."""
-    length = sum(level.length for level in subject.cache.levels)
-    if subject.source is not None:
-        truth = subject.source.log_prob(subject.cache.codes(TEST)).double().cpu().numpy()
-        excess = excess_over(likelihood.of(TEST).sum(axis=0), truth, length, likelihood.protocol)
+    if subject.truth is not None:
+        excess = excess_over(likelihood.of(TEST).sum(axis=0), subject.truth, subject.length, likelihood.protocol)
         check_not_below(excess, "a prior")
         return {"excess": excess}
     if not subject.exhaustive:
@@ -142,7 +138,7 @@ def _excess(subject: Subject, likelihood: Likelihood) -> Measurements:
     above = excess_nats(float(images.mean()), entropy)
     check_floor(above, entropy, "a prior")
     key = evolve(likelihood.protocol, split="all").key("nats/code", metric="excess")
-    return {"excess": Measurement(above / length, None, len(images), key)}
+    return {"excess": Measurement(above / subject.length, None, len(images), key)}
 
 
 def _samples(

@@ -21,6 +21,8 @@ LogProbs = Callable[[Codes, Tensor | None], tuple[Tensor, ...]]
 
 ALL = "all"
 """What stands for the name of a level in the protocol of a likelihood of all levels together."""
+UNITS = {"nll": "nats/code", "bits_code": "bits/code", "bits_image": "bits/image", "code_rate": "bits/value"}
+"""Of the likelihoods by name."""
 ROUNDING = 1e-4
 """Relative error allowed to a float32 likelihood: a term is wrong by about 1e-6, a few hundred of them add to less than
 1e-5 of their sum, and ten times that leaves room for low-precision matrix products. A leak shows as tens of percent."""
@@ -123,19 +125,24 @@ def likelihoods(
     values: how many numbers a signal has (channels times size). The code rate is what the codes cost, spread over them: the
     rate of a lossy code, to be read with its distortion, and never the likelihood of an image.
     """
+
+    def key(name: str) -> Key:
+        unit, _, level = name.partition("/")
+        return protocol.key(UNITS[unit], level or ALL, metric="code rate" if unit == "code_rate" else None)
+
+    return {name: _measured(images, key(name)) for name, images in in_every_unit(nats, levels, values).items()}
+
+
+def in_every_unit(nats: Floats, levels: Sequence[Level], values: int | None = None) -> dict[str, Floats]:
+    """Of every image, (n,), what `likelihoods` measures the mean of, by the same names."""
     length = sum(level.length for level in levels)
     image = nats.sum(axis=0)
     bits = image / math.log(2)
-    found = {
-        "nll": _measured(image / length, protocol.key("nats/code")),
-        "bits_code": _measured(bits / length, protocol.key("bits/code")),
-        "bits_image": _measured(bits, protocol.key("bits/image")),
-    }
+    found = {"nll": image / length, "bits_code": bits / length, "bits_image": bits}
     if values is not None:
-        found["code_rate"] = _measured(bits / values, protocol.key("bits/value", metric="code rate"))
+        found["code_rate"] = bits / values
     for level, row in zip(levels, nats, strict=True) if len(levels) > 1 else ():
-        found[f"nll/{level.name}"] = _measured(row / level.length, protocol.key("nats/code", level.name))
-        found[f"bits_image/{level.name}"] = _measured(row / math.log(2), protocol.key("bits/image", level.name))
+        found |= {f"nll/{level.name}": row / level.length, f"bits_image/{level.name}": row / math.log(2)}
     return found
 
 

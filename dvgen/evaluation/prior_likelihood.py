@@ -73,7 +73,7 @@ def self_gap(likelihood: Likelihood, samples: Codes, labels: Tensor | None, abou
 
     about: how the samples were drawn.
     """
-    length = sum(level.length for level in likelihood.subject.cache.levels)
+    length = likelihood.subject.length
     own, held_out = (each.sum(axis=0) / length for each in (likelihood.nats(samples, labels), likelihood.of(TEST)))
     gap, interval = unpaired(own, held_out)
     key = likelihood.protocol.key("nats/code", metric="self-NLL gap")

@@ -138,7 +138,7 @@ def accuracy_on_test(subject: Subject, signals: Tensor, labels: Tensor, about: M
 
 def _train_codes(subject: Subject) -> Iterator[Codes]:
     """All training codes, a part at a time."""
-    size = max(1, READ // sum(level.length for level in subject.cache.levels))
+    size = max(1, READ // subject.length)
     for part in torch.arange(subject.cache.size(TRAIN)).split(size):
         subject.pause()
         yield subject.cache.codes(TRAIN, part)

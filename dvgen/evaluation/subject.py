@@ -10,6 +10,7 @@ from torch import Tensor
 from dvgen.data.loading import data_hash
 from dvgen.data.order import permutation
 from dvgen.data.token_cache import TokenCache
+from dvgen.evaluation.nll import Floats
 from dvgen.evaluation.sampling import decode_codes
 from dvgen.evaluation.sounds import sampling_rate
 from dvgen.experiment import Evaluation
@@ -70,6 +71,16 @@ class Subject:
     def values(self) -> int | None:
         """Values of one signal, None without signals."""
         return None if self.signals is None else torch.Size(self.signals.dataset.shape).numel()
+
+    @property
+    def length(self) -> int:
+        """Codes of an image, over all levels."""
+        return sum(level.length for level in self.cache.levels)
+
+    @cached_property
+    def truth(self) -> Floats | None:
+        """The exact log-probability of the codes of every test image in nats, (n,), where a source knows it."""
+        return None if self.source is None else self.source.log_prob(self.cache.codes(TEST)).double().cpu().numpy()
 
     @property
     def exhaustive(self) -> bool:
