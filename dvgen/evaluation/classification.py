@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dvgen.blocks.classifier import BATCH, train_classifier
 from dvgen.errors import ConfigError, ShapeError
-from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.measurement import Key, Measurement, sampler_protocol
 from dvgen.evaluation.reconstruction import from_uint8, to_uint8
 from dvgen.evaluation.statistics import share_interval
 from dvgen.seeding import fold
@@ -68,7 +68,7 @@ def classification_accuracy(
         "reference": reference,
         "rounding": "8 bits, nearest",
     }
-    protocol |= {f"sampler {name}": value for name, value in about.items()}
+    protocol |= sampler_protocol(about)
     key = Key("CAS", "", protocol, higher_is_better=True)
     return Measurement(right / tested, share_interval(right, tested), tested, key)
 

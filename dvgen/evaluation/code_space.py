@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
-from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.measurement import Key, Measurement, sampler_protocol
 from dvgen.evaluation.statistics import share_interval
 from dvgen.evaluation.two_sample import TwoSample, recipe, two_sample_test
 from dvgen.interfaces.codes import Codes, Level, check_codes
@@ -37,7 +37,7 @@ def code_measurements(
     for level, drawn, known in zip(levels, samples, held_out, strict=True):
         n, m = len(drawn), len(known)
         protocol = {"codes": codes_hash, "level": level.name, "n reference": str(m), "n measured": str(n)}
-        protocol |= {f"sampler {name}": value for name, value in about.items()}
+        protocol |= sampler_protocol(about)
         for patch, value in divergences(drawn, known, level.num_codes).items():
             found[f"{patch}/{level.name}"] = Measurement(value, None, n, Key(patch, "nats", protocol))
         pause()

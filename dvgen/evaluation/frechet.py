@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dvgen.data.order import permutation
 from dvgen.errors import ConfigError, NonFiniteError, ShapeError
-from dvgen.evaluation.measurement import Key
+from dvgen.evaluation.measurement import Key, sampler_protocol
 from dvgen.evaluation.reconstruction import from_uint8, to_uint8
 from dvgen.evaluation.sounds import from_int16, to_int16
 from dvgen.interfaces.features import Features
@@ -117,7 +117,7 @@ def frechet_key(
         "n reference": str(sizes[0]),
         "n measured": str(sizes[1]),
     }
-    return Key(frechet_label(features), "", protocol | {f"sampler {name}": value for name, value in sampler.items()})
+    return Key(frechet_label(features), "", protocol | sampler_protocol(sampler))
 
 
 def _by_torchmetrics(a: Tensor, b: Tensor) -> float:

@@ -98,6 +98,11 @@ def _ends(interval: Any) -> Interval | None:
     return None if interval is None else (float(interval[0]), float(interval[1]))
 
 
+def sampler_protocol(about: Mapping[str, str]) -> dict[str, str]:
+    """The part of a protocol that says how the measured set was drawn, such as {"temperature": "1.0"}."""
+    return {f"sampler {name}": value for name, value in about.items()}
+
+
 def best(measurements: Sequence[Measurement]) -> int:
     """The place of the best value, the first of equals. Raises IncomparableError when their protocols differ."""
     if not measurements:

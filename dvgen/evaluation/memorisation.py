@@ -9,7 +9,7 @@ from torch import Tensor
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.evaluation.distances import networks, over_networks
 from dvgen.evaluation.frechet import frechet_key
-from dvgen.evaluation.measurement import Key, Measurement
+from dvgen.evaluation.measurement import Key, Measurement, sampler_protocol
 from dvgen.evaluation.neighbours import check_tables, distance_blocks
 from dvgen.evaluation.statistics import share_interval
 from dvgen.interfaces.codes import Codes
@@ -61,7 +61,7 @@ def duplicates(samples: Codes, train: Iterable[Codes], codes_hash: str, about: M
         m += len(batch[0])
     found, n = sum(drawn[row] for row in known), len(samples[0])
     protocol = {"codes": codes_hash, "n train": str(m), "n measured": str(n), "kind": "diagnostic"}
-    key = Key("duplicates", "", protocol | {f"sampler {name}": value for name, value in about.items()})
+    key = Key("duplicates", "", protocol | sampler_protocol(about))
     return Measurement(found / n, share_interval(found, n), n, key)
 
 

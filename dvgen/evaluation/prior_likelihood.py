@@ -4,7 +4,7 @@ from attrs import evolve
 from torch import Tensor
 
 from dvgen.code_model import CodeModel
-from dvgen.evaluation.measurement import Measurement
+from dvgen.evaluation.measurement import Measurement, sampler_protocol
 from dvgen.evaluation.nll import Floats, LikelihoodProtocol, likelihoods, per_image_nats
 from dvgen.evaluation.references import Measurements
 from dvgen.evaluation.statistics import unpaired
@@ -77,5 +77,4 @@ def self_gap(likelihood: Likelihood, samples: Codes, labels: Tensor | None, abou
     own, held_out = (each.sum(axis=0) / length for each in (likelihood.nats(samples, labels), likelihood.of(TEST)))
     gap, interval = unpaired(own, held_out)
     key = likelihood.protocol.key("nats/code", metric="self-NLL gap")
-    sampler = {f"sampler {name}": value for name, value in about.items()}
-    return Measurement(gap, interval, len(own), evolve(key, protocol=dict(key.protocol) | sampler))
+    return Measurement(gap, interval, len(own), evolve(key, protocol=dict(key.protocol) | sampler_protocol(about)))
