@@ -18,7 +18,8 @@ from torch import Generator, Tensor
 from dvgen.discovery import discover
 from dvgen.interfaces.codes import Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import AutoregressivePrior, Sampling, draw
+from dvgen.interfaces.prior import AutoregressivePrior
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen.training.folder import environment
 
 NUM_CODES, ROUNDS = 512, 3

@@ -10,8 +10,9 @@ from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, PriorChoice
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Prior, Sampling
+from dvgen.interfaces.prior import Prior
 from dvgen.interfaces.quantizer import MAX_COUNTED
+from dvgen.interfaces.sampling import Sampling
 from dvgen.registry import Registry
 
 

@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.context import Context
-from dvgen.interfaces.prior import AutoregressivePrior, Sampling
+from dvgen.interfaces.prior import AutoregressivePrior
+from dvgen.interfaces.sampling import Sampling
 
 
 def drawn(

@@ -17,7 +17,8 @@ from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.discriminator import Discriminator
 from dvgen.interfaces.loss import AdversarialLoss, Loss
-from dvgen.interfaces.prior import AutoregressivePrior, Prior, Sampling, check_batch, draw, evaluating
+from dvgen.interfaces.prior import AutoregressivePrior, Prior, check_batch, evaluating
+from dvgen.interfaces.sampling import Sampling, draw
 
 
 class Wide:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from dvgen.interfaces.codes import Codes
-from dvgen.interfaces.prior import Sampling
 from dvgen.interfaces.quantizer import Quantized
+from dvgen.interfaces.sampling import Sampling
 from dvgen.training.adversarial import Game, Move
 from dvgen.training.player import Player
 from dvgen_ema.quantizer import EMAQuantizer

@@ -12,7 +12,8 @@ from dvgen.errors import ConfigError, ShapeError
 from dvgen.experiment import PriorChoice, experiment_from
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Prior, Sampling
+from dvgen.interfaces.prior import Prior
+from dvgen.interfaces.sampling import Sampling
 from dvgen.registry import Registry
 
 TOP, BOTTOM = Level("top", (1, 2), 2), Level("bottom", (1, 2), 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dvgen.errors import NonFiniteError
-from dvgen.interfaces.prior import Sampling, draw
+from dvgen.interfaces.sampling import Sampling, draw
 
 LARGEST = 1.0 - 2.0**-53
 """The largest float64 below 1; torch.rand can return it."""

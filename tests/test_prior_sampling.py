@@ -23,7 +23,8 @@ from torch import Generator, Tensor, nn
 from dvgen.errors import ShapeError
 from dvgen.interfaces.codes import MASKED, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import AutoregressivePrior, Sampling, evaluating
+from dvgen.interfaces.prior import AutoregressivePrior, evaluating
+from dvgen.interfaces.sampling import Sampling
 
 
 @pytest.fixture(params=PRIORS)

@@ -29,7 +29,7 @@ from dvgen.discovery import discover
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Level
 from dvgen.interfaces.context import UNCONDITIONAL, Context, ContextShape
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 
 
 @pytest.fixture(params=PRIORS)

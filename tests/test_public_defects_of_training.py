@@ -33,7 +33,7 @@ from dvgen.errors import IntegrityError
 from dvgen.evaluation import assessment
 from dvgen.experiment import Choice
 from dvgen.interfaces.loss import AdversarialLoss
-from dvgen.interfaces.prior import Sampling, draw
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen.training import adversarial
 from dvgen.training import loop as training_loop
 from dvgen.training.adversarial import Game

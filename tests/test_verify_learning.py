@@ -21,7 +21,7 @@ from dvgen.experiment import Training
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.context import Context
 from dvgen.interfaces.data import CodeSource
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.verify import short_training
 from dvgen.verify.checks import Check
 from dvgen.verify.short_training import SIZES, Trained, verify_excess

@@ -12,7 +12,7 @@ from dvgen.code_model import CodeModel
 from dvgen.errors import Stopped
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.verify.checks import Check
 from dvgen.verify.trained import verify_context, verify_trained
 

@@ -20,8 +20,9 @@ from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.data import Dataset
-from dvgen.interfaces.prior import Prior, Sampling, draw
+from dvgen.interfaces.prior import Prior
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen_ema.quantizer import EMAQuantizer
 
 WIDTH = 6

@@ -19,7 +19,7 @@ from dvgen.errors import ConfigError, DataError, Stopped
 from dvgen.evaluation.exhibits import place_for_samples, save_samples
 from dvgen.evaluation.sampling import Request, draw_samples
 from dvgen.experiment import Experiment
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.report.progress import ProgressConsole
 from dvgen.report.table import WIDTH, show_results
 from dvgen.training.interrupt import stop_on_signal

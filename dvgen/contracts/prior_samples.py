@@ -15,7 +15,7 @@ from dvgen.contracts.module_state import require_state, state_of
 from dvgen.contracts.prior_subject import PriorSubject, every_map, generators, log_probability, repeated
 from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.context import Context
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 
 DRAWS = 2000
 """Samples whose frequencies are compared with probabilities."""

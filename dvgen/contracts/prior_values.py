@@ -17,7 +17,7 @@ from dvgen.contracts.prior_subject import PriorSubject, every_map, generators, l
 from dvgen.errors import ShapeError
 from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.context import UNCONDITIONAL, Context
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 
 HIDDEN = 0.4
 """Share of codes that are masked where some are."""

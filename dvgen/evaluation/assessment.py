@@ -40,7 +40,7 @@ from dvgen.evaluation.sampling import Request, draw_codes
 from dvgen.evaluation.subject import TEST, Subject, decoded
 from dvgen.evaluation.tokenizer_assessment import TokenizerAssessment, image_bits
 from dvgen.interfaces.codes import Codes
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.seeding import fold
 
 

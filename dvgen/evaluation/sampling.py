@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from dvgen.code_model import CodeModel
 from dvgen.interfaces.codes import Codes
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.seeding import fold
 from dvgen.tokenizer import Tokenizer
 

@@ -6,33 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from attrs import field, frozen
-from attrs.validators import ge, gt, le, optional
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
-from dvgen.errors import ConfigError, NonFiniteError, ShapeError
+from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.codes import MASKED, Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.model import Model
+from dvgen.interfaces.sampling import Drawing, Sampling
 
 State = Any
 """What an autoregressive prior carries from one position to the next; opaque to everyone else."""
-
-
-@frozen(kw_only=True)
-class Sampling:
-    """How codes are drawn.
-
-    temperature: divides the logits. top_k: keep the k likeliest codes (None: all). top_p: keep the smallest set of codes
-    whose probability (after top_k) reaches p; among equals the lower code goes first. guidance: classifier-free guidance
-    scale, on the logits; 1 is off, 0 ignores the labels.
-    """
-
-    temperature: float = field(default=1.0, validator=gt(0))
-    top_k: int | None = field(default=None, validator=optional(ge(1)))
-    top_p: float = field(default=1.0, validator=[gt(0), le(1)])
-    guidance: float = field(default=1.0, validator=ge(0))
 
 
 class Prior(Model, ABC):
@@ -114,7 +98,15 @@ class AutoregressivePrior(Prior, ABC):
         terms = rearrange(log_probs.gather(-1, known.unsqueeze(-1)), "... 1 -> ...")
         return (torch.where(code == MASKED, torch.zeros_like(terms), terms),)
 
-    @torch.no_grad()
+    def skip(self, state: State, previous: Tensor | None, codes: Tensor) -> None:
+        """Pass the next n positions, whose codes (b, n) are known: as n calls of `step`, whose logits nobody wants.
+
+        previous: as in `step`, the code before the first of them. A prior that can do many positions in one pass overrides it.
+        """
+        for code in codes.unbind(dim=1):
+            self.step(state, previous)
+            previous = code
+
     def sample(
         self,
         context: Context,
@@ -124,23 +116,19 @@ class AutoregressivePrior(Prior, ABC):
         given: Codes | None = None,
     ) -> Codes:
         check_batch(self.levels, context, generators, given)
-        device = next(self.parameters()).device
-        # every position takes its number, drawn or given, so that completing a sample repeats its free positions
-        uniforms = torch.stack([torch.rand(self.level.length, generator=g, dtype=torch.float64) for g in generators])
-        uniforms = uniforms.to(device)
-        keep = None if given is None else given[0].flatten(1)
-        drawn: list[Tensor] = []
-        with evaluating(self):
-            states = [self.start(context)]
-            if sampling.guidance != 1.0:
-                states.append(self.start(context.unconditional()))
-            for position in range(self.level.length):
-                previous = drawn[-1] if drawn else None
-                logits = [self.step(state, previous).double() for state in states]
-                guided = logits[0] if len(logits) == 1 else logits[1] + sampling.guidance * (logits[0] - logits[1])
-                code = draw(guided, uniforms[:, position], sampling)
-                drawn.append(code if keep is None else torch.where(keep[:, position] == MASKED, code, keep[:, position]))
-        return (torch.stack(drawn, dim=1).unflatten(1, self.level.grid),)
+        contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
+        with evaluating(self), torch.inference_mode():
+            drawing = Drawing(self.level.length, sampling, generators, device=_device(self), given=given and given[0])
+            states = [self.start(one) for one in contexts]
+            known, previous = drawing.known(), None
+            if known.shape[1]:
+                for state in states:
+                    self.skip(state, None, known)
+                previous = known[:, -1]
+            for position in range(known.shape[1], self.level.length):
+                previous = drawing.code(position, [self.step(state, previous) for state in states])
+            drawn = drawing.codes()
+        return (drawn.clone().unflatten(1, self.level.grid),)  # a clone outside is no inference tensor: gradients may pass by
 
 
 @contextmanager
@@ -155,40 +143,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
-    """One code a row, (b,) int64, from logits (b, num_codes) and uniform numbers (b,) in [0, 1), by inversion in float64.
-
-    Inversion needs one number a draw, so a sample is a function of its own generator alone. A code of probability zero is
-    never drawn. Raises NonFiniteError for a row that is no distribution: NaN, +inf, or -inf throughout.
-    """
-    scores = logits.double()
-    probabilities = ((scores - scores.amax(dim=-1, keepdim=True)) / sampling.temperature).softmax(dim=-1)
-    probabilities = _truncate(probabilities, sampling)
-    # A code of probability zero must share its cumulative value with the code before it, and the values must not fall:
-    # a parallel cumsum promises neither.
-    cumulative = probabilities.cumsum(dim=-1).masked_fill(probabilities == 0, 0.0).cummax(dim=-1).values
-    total = cumulative[..., -1:].contiguous()
-    if not bool((total > 0).all()):
-        raise NonFiniteError("cannot draw a code: the logits are NaN, +inf, or -inf for every code; the prior has diverged")
-    # right=True: the first code whose cumulative value exceeds the target. None exceeds the total, which a uniform number
-    # that was rounded up to 1 in a narrower type would make the target; then it is the last code that adds to the total.
-    found = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1) * total, right=True)
-    last = torch.searchsorted(cumulative, total)
-    return torch.minimum(found, last).squeeze(-1)
-
-
-def _truncate(probabilities: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities with zeros where top_k or top_p leaves a code out; not renormalised."""
-    if sampling.top_k is None and sampling.top_p == 1.0:
-        return probabilities
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    if sampling.top_k is not None:
-        ordered[..., sampling.top_k :] = 0.0
-    if sampling.top_p < 1.0:
-        reached = ordered.cumsum(dim=-1) / ordered.sum(dim=-1, keepdim=True)
-        # the likeliest code always stays; a further one while those before it have not reached p
-        ordered[..., 1:] = ordered[..., 1:].masked_fill(reached[..., :-1] >= sampling.top_p, 0.0)
-    return torch.zeros_like(probabilities).scatter(-1, order, ordered)
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:

@@ -19,7 +19,7 @@ from dvgen.evaluation.statistics import mean_interval
 from dvgen.experiment import Choice, Experiment, PriorChoice, Train, Training
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.data import CodeSource
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.seeding import fold
 from dvgen.training.prior import train_prior
 from dvgen.training.session import Session

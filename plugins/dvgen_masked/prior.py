@@ -18,7 +18,8 @@ from dvgen.blocks.weight_decay import decayed_linear_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Prior, Sampling, check_batch, draw, evaluating
+from dvgen.interfaces.prior import Prior, check_batch, evaluating
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen_masked.masks import SCHEDULES, bound_conditionals, masked_after, training_masks
 
 

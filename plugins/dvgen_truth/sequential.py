@@ -14,7 +14,7 @@ from torch import Tensor
 from dvgen.errors import ShapeError
 from dvgen.interfaces.codes import MASKED, Codes, Level, check_codes
 from dvgen.interfaces.data import CodeSource
-from dvgen.interfaces.prior import Sampling, draw
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen_truth.numbers import Purpose, uniforms
 
 CHUNK = 1024

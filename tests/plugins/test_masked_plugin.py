@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Sampling, draw
+from dvgen.interfaces.sampling import Sampling, draw
 from dvgen_masked.masks import masked_after, training_masks
 from dvgen_masked.prior import Masked
 

@@ -20,7 +20,7 @@ from dvgen.experiment import Choice
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.data import CodeSource
-from dvgen.interfaces.prior import Sampling
+from dvgen.interfaces.sampling import Sampling
 from dvgen.verify.short_training import Trained, verify_excess
 from dvgen_truth.markov import MarkovRaster
 from dvgen_truth.noisy_copy import NoisyCopy
