@@ -118,7 +118,9 @@ class AutoregressivePrior(Prior, ABC):
         check_batch(self.levels, context, generators, given)
         contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
         with evaluating(self), torch.inference_mode():
-            drawing = Drawing(self.level.length, sampling, generators, device=_device(self), given=given and given[0])
+            drawing = Drawing(
+                self.level.length, sampling, generators, device=_device(self), given=None if given is None else given[0]
+            )
             states = [self.start(one) for one in contexts]
             known, previous = drawing.known(), None
             if known.shape[1]:
