@@ -146,6 +146,18 @@ class SoftmaxOverPlaces(ToyPrior):
         return (torch.where(code == MASKED, 0.0, terms),)
 
 
+@planted("R9 skips_are_steps")
+class SkipsTheLastCode(ToyPrior):
+    def skip(self, state: dict[str, Any], previous: Tensor | None, codes: Tensor) -> None:
+        super().skip(state, previous, codes[:, :-1])
+
+
+@planted("R9 skips_are_steps")
+class SkipsFromTheStart(ToyPrior):  # right from the first position, and from nowhere else
+    def skip(self, state: dict[str, Any], previous: Tensor | None, codes: Tensor) -> None:
+        super().skip(state, None, codes)
+
+
 @planted("R9 states_are_apart")
 class StateOnTheModel(ToyPrior):
     def start(self, context: Context) -> dict[str, Any]:

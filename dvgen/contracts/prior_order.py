@@ -3,6 +3,7 @@
 Shapes: b batch, *grid of the level, k codes, t places in raster order.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -85,6 +86,22 @@ def steps_give_terms(subject: PriorSubject, example: Example) -> None:
         previous = codes.flatten(1)[:, place]
         expected = logits.gather(1, previous.unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=1)
         require_close(terms.flatten(1)[:, place], expected, f"terms of place {place}, and by step", relative=ROUNDING)
+
+
+@law("R9", "known codes that are skipped leave the state that steps would", applies=autoregressive)
+@torch.no_grad()
+def skips_are_steps(subject: PriorSubject, example: Example) -> None:
+    prior = subject.prepared(example)
+    (codes,), context = subject.inputs(example)
+    flat, places = codes.flatten(1), list(_places(prior, codes, context))
+    for first, last in itertools.combinations(range(len(places)), 2):
+        state, kept = prior.start(context), flat.clone()
+        for end, start in ((first, 0), (last, first)):
+            prior.skip(state, flat[:, start - 1] if start else None, flat[:, start:end])
+        logits = prior.step(state, flat[:, last - 1])
+        what = f"logits of place {last}, after skipping {first} and then {last - first} places"
+        require_close(logits, places[last][1], what, relative=ROUNDING)
+        require_equal(flat, kept, "codes after skipping")
 
 
 @law("R9", "two samplings at once, of other codes in other contexts, do not disturb each other", applies=autoregressive)
