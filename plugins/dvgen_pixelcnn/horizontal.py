@@ -1,7 +1,10 @@
 """A layer of the horizontal stack: a place's own row, to the left of it."""
 
+import torch
+from einops import rearrange
 from torch import Tensor, nn
 
+from dvgen.blocks.row_buffer import OwnRow
 from dvgen_pixelcnn.causal_conv import CausalConv, gated
 
 
@@ -18,15 +21,20 @@ class HorizontalLayer(nn.Module):
         self.mix = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        return self._mixed(x, self.conv(x), gate)
+        return x + self.mix(self.dropout(gated(self.conv(x) + gate)))
 
-    def cache(self, batch: int, width: int) -> Tensor:
-        """An empty cache for one row, and for the next: it is overwritten from the left, and never read right of its place."""
-        return self.conv.cache(batch, 1, width)
 
-    def step(self, x: Tensor, gate: Tensor, cache: Tensor, column: int) -> Tensor:
-        """The output (b, 1, 1, d) at one column of the row under way, from x (b, 1, 1, d) and the gate (b, 1, 1, 2d) there."""
-        return self._mixed(x, self.conv.extend(x, cache, 0, column), gate)
+class HorizontalSteps:
+    """The layer one position at a time, row after row; without dropout. Its convolution is one matrix product."""
 
-    def _mixed(self, x: Tensor, convolved: Tensor, gate: Tensor) -> Tensor:
-        return x + self.mix(self.dropout(gated(convolved + gate)))
+    def __init__(self, layer: HorizontalLayer, batch: int, width: int) -> None:
+        weight = layer.conv.weight
+        _, channels, _, taps = weight.shape
+        self.weight = rearrange(weight, "o i 1 taps -> (taps i) o").contiguous()
+        self.input = OwnRow(weight, (batch, width, channels), taps, dilation=layer.conv.dilation)
+        self.mix = layer.mix
+
+    def step(self, x: Tensor, gate: Tensor, column: int) -> Tensor:
+        """The output (b, d) at one column of the row under way, from x (b, d) and the gate (b, 2d) there."""
+        self.input.slots[column].copy_(x)
+        return x + self.mix(gated(torch.addmm(gate, self.input.windows[column], self.weight)))

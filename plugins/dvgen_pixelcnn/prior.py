@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from attrs import define, field, frozen
 from attrs.validators import deep_iterable, ge, le, lt, min_len
-from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from dvgen.blocks.conditioning import as_plane, check_context, drop_labels
@@ -18,21 +17,22 @@ from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import AutoregressivePrior
-from dvgen_pixelcnn.horizontal import HorizontalLayer
+from dvgen_pixelcnn.horizontal import HorizontalLayer, HorizontalSteps
 from dvgen_pixelcnn.vertical import VerticalStack
 
 
 @define
 class Decoding:
     """The state of sampling: the biases of all gates at every place; the last codes of each column, embedded (zero before the
-    first); the caches; the gates of the row under way; and the position to come.
+    first); the caches of the vertical stack; the horizontal layers, one position at a time, and for each of them the gates of
+    the row under way, (b, 2d) a column; and the position to come.
     """
 
     gate_biases: list[Tensor]
     codes: Tensor
     vertical: list[Tensor]
-    horizontal: list[Tensor]
-    gates: list[Tensor] = field(factory=list)
+    horizontal: list[HorizontalSteps]
+    gates: list[tuple[Tensor, ...]] = field(factory=list)
     position: int = 0
 
 
@@ -135,6 +135,7 @@ class PixelCNN(AutoregressivePrior):
             x = layer(x, gate)
         return self.head(x).reshape(*codes.shape, self.level.num_codes)
 
+    @torch.no_grad()
     def start(self, context: Context) -> Decoding:
         check_context(context, self.context, context.batch)
         height, width = self.plane
@@ -142,20 +143,21 @@ class PixelCNN(AutoregressivePrior):
             [bias.expand(context.batch, height, width, -1) for bias in self.gate_biases(context)],
             self.codes.weight.new_zeros(context.batch, 1, width, self.config.channels),
             [] if self.vertical is None else self.vertical.caches(context.batch, height, width),
-            [layer.cache(context.batch, width) for layer in self.horizontal],  # type: ignore[operator]
+            [HorizontalSteps(layer, context.batch, width) for layer in self.horizontal],  # type: ignore[arg-type]
         )
 
+    @torch.no_grad()
     def step(self, state: Decoding, previous: Tensor | None) -> Tensor:
         row, column = divmod(state.position, self.plane[1])
         if previous is not None:
             state.codes[:, 0, column - 1] = self.codes(previous)
         if column == 0:
-            state.gates = self._row_gates(state, row)
-        x = state.codes[:, :, column - 1 : column] if column else torch.zeros_like(state.codes[:, :, :1])
-        for layer, gate, cache in zip(self.horizontal, state.gates, state.horizontal, strict=True):
-            x = layer.step(x, gate[:, :, column : column + 1], cache, column)  # type: ignore[operator]
+            state.gates = [gate.squeeze(1).unbind(1) for gate in self._row_gates(state, row)]
+        x = state.codes[:, 0, column - 1] if column else torch.zeros_like(state.codes[:, 0, 0])
+        for layer, gates in zip(state.horizontal, state.gates, strict=True):
+            x = layer.step(x, gates[column], column)
         state.position += 1
-        return rearrange(self.head(x), "b 1 1 k -> b k")
+        return self.head(x)
 
     def _row_gates(self, state: Decoding, row: int) -> list[Tensor]:
         """The gates of one row, (b, 1, w, 2d) a horizontal layer; all codes above are known by the time it begins."""

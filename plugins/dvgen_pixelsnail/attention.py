@@ -3,23 +3,12 @@
 Shapes: b batch, t positions in raster order, h heads, e width of a head, d channels.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
-from attrs import define
 from einops import rearrange, repeat
 from torch import Tensor, nn
-
-
-@define
-class AttentionCache:
-    """Keys and values (b, h, t, e), filled in place, and the stack (b, d) at the last position, whose key is still to come.
-
-    A key also holds the code of its position, which is not known before the next step.
-    """
-
-    keys: Tensor
-    values: Tensor
-    stack: Tensor
 
 
 class CausalAttention(nn.Module):
@@ -46,25 +35,6 @@ class CausalAttention(nn.Module):
         attended = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
         return F.pad(rearrange(attended, "b h t e -> b t (h e)"), (0, 0, 1, 0))
 
-    def cache(self, batch: int) -> AttentionCache:
-        """An empty cache."""
-        positions, channels = self.background.shape[0], self.query.in_features
-        memory = self.query.weight.new_zeros(2, batch, self.heads, positions, channels // self.heads)
-        return AttentionCache(memory[0], memory[1], self.query.weight.new_zeros(batch, channels))
-
-    def step(self, stack: Tensor, previous: Tensor, cache: AttentionCache, position: int) -> Tensor:
-        """The output (b, d) at one position, from the stack (b, d) there and the embedded code (b, d) before it."""
-        before, cache.stack = cache.stack, stack
-        if position == 0:
-            return torch.zeros_like(stack)
-        before, previous = (rearrange(x, "b d -> b 1 d") for x in (before, previous))
-        keys, values = self._memory(before, previous, self.background[position - 1 : position])
-        cache.keys[:, :, position - 1 : position] = keys
-        cache.values[:, :, position - 1 : position] = values
-        query = self._query(rearrange(stack, "b d -> b 1 d"), self.background[position : position + 1])
-        seen = cache.keys[:, :, :position], cache.values[:, :, :position]
-        return rearrange(F.scaled_dot_product_attention(query, *seen), "b h 1 e -> b (h e)")
-
     def _query(self, stack: Tensor, places: Tensor) -> Tensor:
         return rearrange(self.query(stack) + self.query_place(places), "b t (h e) -> b h t e", h=self.heads)
 
@@ -72,6 +42,45 @@ class CausalAttention(nn.Module):
         """Keys and values, (2, b, h, t, e)."""
         memory = self.memory(torch.cat([stack, codes], dim=-1)) + self.memory_place(places)
         return rearrange(memory, "b t (two h e) -> two b h t e", two=2, h=self.heads)
+
+
+class AttentionSteps:
+    """The attention one position at a time, with the keys (b * h, e, t) and values (b * h, t, e) of the positions before.
+
+    A key also holds the code of its position, known one step later: what the stack adds to it waits until then. The scale of
+    the scores is folded into the weights of the query, and what depends on the place alone is one table (t, 3d). A single
+    query costs two thin matrix products a head, faster than the fused kernel; they read keys fastest that lie along t.
+    """
+
+    def __init__(self, attention: CausalAttention, batch: int) -> None:
+        query, memory, places = attention.query, attention.memory, attention.background
+        channels, heads, length = query.in_features, attention.heads, len(places)
+        width = channels // heads
+        scale = 1 / math.sqrt(width)
+        from_stack, from_codes = memory.weight.split(channels, dim=1)
+        self.from_stack = torch.cat([scale * query.weight, from_stack]).T.contiguous()
+        self.from_codes = from_codes.T.contiguous()
+        query_bias = scale * (query.bias + attention.query_place(places))
+        self.biases = torch.cat([query_bias, memory.bias + attention.memory_place(places)], dim=1).unbind()
+        self.keys = query.weight.new_zeros(batch * heads, width, length)
+        self.values = query.weight.new_zeros(batch * heads, length, width)
+        self.key_slots = self.keys.unflatten(0, (batch, heads)).unbind(3)
+        self.value_slots = self.values.unflatten(0, (batch, heads)).unbind(2)
+        self.query_size, self.memory_size = (batch * heads, 1, width), (batch, 2, heads, width)
+        self.waiting = query.weight.new_zeros(batch, 2 * channels)
+
+    def step(self, stack: Tensor, previous: Tensor, position: int) -> Tensor:
+        """The output (b, d) at one position, from the stack (b, d) there and the embedded code (b, d) before it."""
+        if position:
+            memory = torch.addmm(self.waiting, previous, self.from_codes).view(self.memory_size)
+            self.key_slots[position - 1].copy_(memory[:, 0])
+            self.value_slots[position - 1].copy_(memory[:, 1])
+        projected = torch.addmm(self.biases[position], stack, self.from_stack)
+        channels = stack.shape[1]
+        query, self.waiting = projected[:, :channels].reshape(self.query_size), projected[:, channels:]
+        # the first position attends to nothing, and an empty sum is zero
+        weights = torch.bmm(query, self.keys[:, :, :position]).softmax(dim=-1)
+        return torch.bmm(weights, self.values[:, :position]).view(stack.shape)
 
 
 def background(height: int, width: int) -> Tensor:

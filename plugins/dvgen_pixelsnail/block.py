@@ -1,24 +1,14 @@
 """One block of PixelSNAIL: gated residual layers, then attention merged in, or the coordinates alone."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from dvgen_pixelsnail.attention import CausalAttention, background
-from dvgen_pixelsnail.gated import GatedCache, GatedResidual
-
-
-@frozen
-class BlockCache:
-    """The caches of one block's layers, and what its attention, if it has one, remembers."""
-
-    layers: list[GatedCache]
-    attention: Any
+from dvgen_pixelsnail.attention import AttentionSteps, CausalAttention, background
+from dvgen_pixelsnail.gated import GatedResidual, GatedSteps
 
 
 class Coordinates(nn.Module):
@@ -38,12 +28,16 @@ class Coordinates(nn.Module):
         """(b, t, 2), whatever the stack (b, t, d) and the embedded codes (b, t, d)."""
         return repeat(self.background, "t two -> b t two", b=stack.shape[0])
 
-    def cache(self, batch: int) -> None:
-        """Nothing to remember."""
 
-    def step(self, stack: Tensor, previous: Tensor, cache: None, position: int) -> Tensor:
+class CoordinatesSteps:
+    """The coordinates one position at a time."""
+
+    def __init__(self, coordinates: Coordinates, batch: int) -> None:
+        self.places = [place.expand(batch, -1) for place in coordinates.background]
+
+    def step(self, stack: Tensor, previous: Tensor, position: int) -> Tensor:
         """(b, 2) at one position."""
-        return repeat(self.background[position], "two -> b two", b=stack.shape[0])
+        return self.places[position]
 
 
 class Block(nn.Module):
@@ -60,21 +54,34 @@ class Block(nn.Module):
         for layer, gate_bias in zip(self.layers, gate_biases, strict=True):
             x = layer(x, gate_bias)
         attended = self.attention(*(rearrange(part, "b h w d -> b (h w) d") for part in (x, codes)))
-        return self._merged(x, rearrange(attended, "b (h w) d -> b h w d", h=x.shape[1]))
+        return self.merged(x, rearrange(attended, "b (h w) d -> b h w d", h=x.shape[1]))
 
-    def cache(self, batch: int, height: int, width: int) -> BlockCache:
-        """An empty cache for grids of this size."""
-        layers = [layer.cache(batch, height, width) for layer in self.layers]  # type: ignore[operator]
-        return BlockCache(layers, self.attention.cache(batch))
-
-    def step(
-        self, x: Tensor, previous: Tensor, gate_biases: Sequence[Tensor], cache: BlockCache, place: tuple[int, int, int]
-    ) -> Tensor:
-        """The output (b, d) at one (position, row, column), from x (b, d) there and the embedded code before it."""
-        position, *cell = place
-        for layer, gate_bias, layer_cache in zip(self.layers, gate_biases, cache.layers, strict=True):
-            x = layer.step(x, gate_bias, layer_cache, tuple(cell))  # type: ignore[operator]
-        return self._merged(x, self.attention.step(x, previous, cache.attention, position))
-
-    def _merged(self, x: Tensor, attended: Tensor) -> Tensor:
+    def merged(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The stack x (..., d) with what the attention found (..., d)."""
         return x + F.glu(self.merge(F.elu(torch.cat([x, attended], dim=-1))), dim=-1)
+
+
+class BlockSteps:
+    """The block one position at a time, with the gate bias of every layer at every place."""
+
+    def __init__(self, block: Block, gate_biases: Sequence[Tensor], batch: int, plane: tuple[int, int]) -> None:
+        pairs = zip(block.layers, gate_biases, strict=True)
+        self.layers = [GatedSteps(layer, bias, batch, plane) for layer, bias in pairs]  # type: ignore[arg-type]
+        attention = block.attention
+        self.attention: AttentionSteps | CoordinatesSteps
+        if isinstance(attention, CausalAttention):
+            self.attention = AttentionSteps(attention, batch)
+        else:
+            self.attention = CoordinatesSteps(attention, batch)
+        self.merged = block.merged
+
+    def begin(self, row: int) -> None:
+        """Begin a row."""
+        for layer in self.layers:
+            layer.begin(row)
+
+    def step(self, x: Tensor, previous: Tensor, position: int, column: int) -> Tensor:
+        """The output (b, d) at one position of the row, from x (b, d) there and the embedded code (b, d) before it."""
+        for layer in self.layers:
+            x = layer.step(x, column)
+        return self.merged(x, self.attention.step(x, previous, position))

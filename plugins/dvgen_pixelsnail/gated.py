@@ -1,18 +1,9 @@
 """The gated residual layer of PixelSNAIL."""
 
-from typing import NamedTuple
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvgen_pixelsnail.causal_conv import CausalConv
-
-
-class GatedCache(NamedTuple):
-    """What the two convolutions of one layer have seen, filled in place."""
-
-    first: Tensor
-    second: Tensor
+from dvgen_pixelsnail.causal_conv import CausalConv, ConvSteps
 
 
 class GatedResidual(nn.Module):
@@ -31,13 +22,21 @@ class GatedResidual(nn.Module):
         inner = self.first(F.elu(x))
         return x + F.glu(self.second(self.dropout(F.elu(inner))) + gate_bias, dim=-1)
 
-    def cache(self, batch: int, height: int, width: int) -> GatedCache:
-        """An empty cache for grids of this size."""
-        return GatedCache(self.first.cache(batch, height, width), self.second.cache(batch, height, width))
 
-    def step(self, x: Tensor, gate_bias: Tensor, cache: GatedCache, place: tuple[int, int]) -> Tensor:
-        """The output (b, d) at one (row, column), from x (b, d) there and the gate bias (b, 2d) there."""
-        self.first.write(cache.first, F.elu(x), *place)
-        inner = self.first.read(cache.first, *place)
-        self.second.write(cache.second, F.elu(inner), *place)
-        return x + F.glu(self.second.read(cache.second, *place) + gate_bias, dim=-1)
+class GatedSteps:
+    """The layer one position at a time, with the gate bias of every place; without dropout."""
+
+    def __init__(self, layer: GatedResidual, gate_bias: Tensor, batch: int, plane: tuple[int, int]) -> None:
+        self.first = ConvSteps(layer.first, batch, plane)
+        self.second = ConvSteps(layer.second, batch, plane, gate_bias)
+
+    def begin(self, row: int) -> None:
+        """Begin a row."""
+        self.first.begin(row)
+        self.second.begin(row)
+
+    def step(self, x: Tensor, column: int) -> Tensor:
+        """The output (b, d) at one column of the row, from x (b, d) there."""
+        F.elu(self.first.input.slots[column].copy_(x), inplace=True)
+        F.elu(self.first.output(column, out=self.second.input.slots[column]), inplace=True)
+        return x + F.glu(self.second.output(column), dim=-1)

@@ -3,6 +3,7 @@
 from typing import Any, final
 
 import attrs
+import torch
 import torch.nn.functional as F
 from attrs import define, field, frozen
 from attrs.validators import ge, le, lt
@@ -16,21 +17,20 @@ from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import AutoregressivePrior
 from dvgen_pixelsnail.attention import CausalAttention
-from dvgen_pixelsnail.block import Block, BlockCache, Coordinates
-from dvgen_pixelsnail.causal_conv import CausalConv
+from dvgen_pixelsnail.block import Block, BlockSteps, Coordinates
+from dvgen_pixelsnail.causal_conv import CausalConv, ConvSteps
 from dvgen_pixelsnail.gated import GatedResidual
 
 
 @define
 class Decoding:
-    """The state of sampling: the gate biases of every place, the embedded code before (zero at the first position), the
-    caches, and the position to come.
+    """The state of sampling: the layers one position at a time, the embedded code before (zero at the first position), and
+    the position to come.
     """
 
-    gate_biases: list[tuple[Tensor, ...]]
+    first: ConvSteps
+    blocks: list[BlockSteps]
     previous: Tensor
-    codes: Tensor
-    blocks: list[BlockCache]
     position: int = 0
 
 
@@ -119,24 +119,28 @@ class PixelSNAIL(AutoregressivePrior):
             x = block(x, embedded, gate_biases)
         return self.head(F.elu(x)).reshape(*codes.shape, self.level.num_codes)
 
+    @torch.no_grad()
     def start(self, context: Context) -> Decoding:
         check_context(context, self.context, context.batch)
-        size = (context.batch, *self.plane)
-        blocks = [block.cache(*size) for block in self.blocks]  # type: ignore[operator]
-        gate_biases = [tuple(bias.expand(*size, -1) for bias in biases) for biases in self._by_block(context)]
+        size = (context.batch, self.plane)
+        pairs = zip(self.blocks, self._by_block(context), strict=True)
+        blocks = [BlockSteps(block, biases, *size) for block, biases in pairs]  # type: ignore[arg-type]
         previous = self.codes.weight.new_zeros(context.batch, self.config.channels)
-        return Decoding(gate_biases, previous, self.first.cache(*size), blocks)
+        return Decoding(ConvSteps(self.first, *size), blocks, previous)
 
+    @torch.no_grad()
     def step(self, state: Decoding, previous: Tensor | None) -> Tensor:
-        width = self.plane[1]
-        row, column = divmod(state.position, width)
+        row, column = divmod(state.position, self.plane[1])
         if previous is not None:
             state.previous = self.codes(previous)
-            self.first.write(state.codes, state.previous, *divmod(state.position - 1, width))
-        x = self.first.read(state.codes, row, column)
-        for block, biases, cache in zip(self.blocks, state.gate_biases, state.blocks, strict=True):
-            here = [bias[:, row, column] for bias in biases]
-            x = block.step(x, state.previous, here, cache, (state.position, row, column))  # type: ignore[operator]
+            state.first.input.slots[column - 1].copy_(state.previous)  # of column 0: the last of the row above
+        if column == 0:
+            state.first.begin(row)
+            for block in state.blocks:
+                block.begin(row)
+        x = state.first.output(column)
+        for block in state.blocks:
+            x = block.step(x, state.previous, state.position, column)
         state.position += 1
         return self.head(F.elu(x))
 

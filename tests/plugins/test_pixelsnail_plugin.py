@@ -1,18 +1,17 @@
-"""What is particular to PixelSNAIL: its causal convolutions, its strict attention, its reach, the cost of one step."""
+"""What is particular to PixelSNAIL: its causal convolutions, its strict attention, its reach, what it refuses."""
 
 import itertools
 
 import pytest
 import torch
 from torch import Generator, Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from dvgen.config import structure
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen_pixelsnail.attention import CausalAttention, background
-from dvgen_pixelsnail.causal_conv import CausalConv
+from dvgen_pixelsnail.causal_conv import CausalConv, ConvSteps
 from dvgen_pixelsnail.prior import PixelSNAIL
 
 
@@ -37,22 +36,26 @@ def convolved(conv: CausalConv, x: Tensor, strict: bool) -> Tensor:
     return out if conv.bias is None else out + conv.bias
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "with itself"])
 @pytest.mark.parametrize("grid", [(4, 6), (1, 5), (5, 1)], ids=str)
+@torch.no_grad()
 def test_a_causal_convolution_equals_its_definition(kernel: int, strict: bool, grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
     conv = CausalConv(3, 4, kernel, strict=strict, bias=strict).double()
     x = torch.randn(2, *grid, 3, dtype=torch.float64)
     expected = convolved(conv, x, strict)
     torch.testing.assert_close(conv(x), expected, rtol=0, atol=1e-12)
-    cache = conv.cache(2, *grid)
-    for row, column in itertools.product(*map(range, grid)):
-        if not strict:
-            conv.write(cache, x[:, row, column], row, column)
-        torch.testing.assert_close(conv.read(cache, row, column), expected[:, row, column], rtol=0, atol=1e-12)
-        if strict:
-            conv.write(cache, x[:, row, column], row, column)
+    gate_bias = torch.randn(1, grid[0], 1, 4, dtype=torch.float64)
+    steps, expected = ConvSteps(conv, 2, grid, gate_bias), expected + gate_bias
+    for row in range(grid[0]):
+        steps.begin(row)
+        for column in range(grid[1]):
+            if not strict:
+                steps.input.slots[column].copy_(x[:, row, column])
+            torch.testing.assert_close(steps.output(column), expected[:, row, column], rtol=0, atol=1e-12)
+            if strict:
+                steps.input.slots[column].copy_(x[:, row, column])
 
 
 def test_attention_equals_its_definition_and_the_first_position_gets_nothing() -> None:
@@ -135,55 +138,11 @@ def test_without_attention_a_place_still_knows_where_it_is() -> None:
     torch.testing.assert_close(alike, alike[:1, :1].expand_as(alike), rtol=0, atol=1e-12)
 
 
-def test_without_attention_one_position_at_a_time_equals_all_at_once_and_remembers_no_keys() -> None:
-    prior = bottom((4, 6), coarser=(Level("top", (2, 3), 7),))
-    codes, top = torch.randint(0, 5, (3, 4, 6)), torch.randint(0, 7, (3, 2, 3))
-    context = Context(3, (top,))
-    with torch.no_grad():
-        whole, state, previous = prior.logits(codes, context).flatten(1, 2), prior.start(context), None
-        assert [block.attention for block in state.blocks] == [None, None]
-        for position in range(24):
-            torch.testing.assert_close(prior.step(state, previous), whole[:, position], rtol=0, atol=1e-12)
-            previous = codes.flatten(1)[:, position]
-        other = prior.logits(codes, Context(3, ((top + 1) % 7,))).flatten(1, 2)
-    assert (other != whole).any(dim=-1).all()
-
-
 def test_a_line_is_a_grid_of_one_row() -> None:
     line, row = (build(PixelSNAIL.tiny(), grid) for grid in ((6,), (1, 6)))
     row.load_state_dict(line.state_dict())
     codes = torch.randint(0, 5, (3, 6), generator=Generator().manual_seed(0))
     assert torch.equal(line.logits(codes, Context(3)), row.logits(codes.unsqueeze(1), Context(3)).squeeze(1))
-
-
-def test_one_step_costs_the_same_on_any_grid() -> None:
-    """Without caches a step on 16x16 would cost sixteen times one on 4x4; only attention may grow."""
-    costs = []
-    for side in (4, 16):
-        prior = build(PixelSNAIL.Config(channels=8, heads=2), (side, side))
-        state = prior.start(Context(2))
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            prior.step(state, None)
-            prior.step(state, torch.zeros(2, dtype=torch.int64))
-        costs.append(counter.get_total_flops())
-    assert costs[0] == costs[1] > 0
-
-
-def test_the_caches_are_allocated_once() -> None:
-    prior = build(PixelSNAIL.tiny(), (4, 4))
-    state = prior.start(Context(2))
-
-    def places() -> list[int]:
-        tensors = [state.codes]
-        for block in state.blocks:
-            tensors += [block.attention.keys, *(tensor for layer in block.layers for tensor in layer)]
-        return [tensor.data_ptr() for tensor in tensors]
-
-    before = places()
-    with torch.no_grad():
-        prior.step(state, None)
-        prior.step(state, torch.zeros(2, dtype=torch.int64))
-    assert places() == before
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
