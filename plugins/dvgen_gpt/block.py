@@ -1,22 +1,59 @@
-"""A causal transformer block, over whole sequences and one position at a time.
+"""A causal transformer block, over whole sequences and from where it stopped.
 
-Shapes: b batch, n new positions, t positions so far, h heads, d width of a head.
+Shapes: b batch, n new positions, h heads, d width of a head, r room for positions in a cache.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen
 from torch import Tensor
 
 from dvgen.blocks import transformer
 
+STEP = 32
+"""By how many positions the room of a cache grows: with fewer it is laid out anew more often, with more it has more to read."""
 
-@frozen
+
 class Cache:
-    """Keys and values (b, h, t, d) of one block, allocated once for the longest sequence and filled in place."""
+    """Keys and values of one block, allocated once for the longest sequence and filled in place.
 
-    keys: Tensor
-    values: Tensor
+    What is in use lies without gaps, as (2, b, h, r, d), and is laid out anew when r grows: the products of one query with
+    slices of a longer cache took twice the time. Positions that are not written yet hold zeros.
+    """
+
+    def __init__(self, like: Tensor, batch: int, heads: int, length: int, width: int) -> None:
+        """like: for device and dtype."""
+        self.length = length
+        self.storage = like.new_empty(2 * batch * heads * length * width)
+        self.pairs = self.storage[:0].view(2, batch, heads, 0, width)
+
+    def write(self, pairs: Tensor, position: int) -> Tensor:
+        """Keep the keys and values (2, b, h, n, d) of the positions from `position` on; all so far, (2, b, h, r, d)."""
+        end = position + pairs.shape[-2]
+        if end > self.pairs.shape[-2]:
+            self._grow(end, position)
+        self.pairs[..., position:end, :] = pairs
+        return self.pairs
+
+    def _grow(self, end: int, position: int) -> None:
+        *outer, _, width = self.pairs.shape
+        seen = self.pairs[..., :position, :].clone()
+        room = room_for(end, self.length)
+        self.pairs = self.storage[: math.prod(outer) * room * width].view(*outer, room, width)
+        self.pairs[..., :position, :] = seen
+        self.pairs[..., position:, :] = 0  # their weight is zero, which NaN would survive
+
+
+def room_for(end: int, length: int) -> int:
+    """The room of a cache that holds `end` of at most `length` positions."""
+    return min(-(-end // STEP) * STEP, length)
+
+
+def mask_from(position: int, count: int, length: int, like: Tensor) -> Tensor:
+    """What is added to the scores of `count` positions from `position` on, (n, r): -inf for what comes after each."""
+    room = room_for(position + count, length)
+    return like.new_full((count, room), -torch.inf).triu(position + 1)
 
 
 class Attention(transformer.Attention):
@@ -25,14 +62,16 @@ class Attention(transformer.Attention):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, heads, causal=True)
 
-    def extend(self, x: Tensor, cache: Cache, position: int) -> Tensor:
-        """The same for new positions x (b, n, dim) from `position` on; n is 1, or position is 0."""
-        query, keys, values = self.split(x)
-        end = position + x.shape[1]
-        cache.keys[:, :, position:end] = keys
-        cache.values[:, :, position:end] = values
-        seen = cache.keys[:, :, :end], cache.values[:, :, :end]
-        return self.merge(F.scaled_dot_product_attention(query, *seen, is_causal=position == 0))
+    def extend(self, x: Tensor, cache: Cache, position: int, mask: Tensor) -> Tensor:
+        """The same for new positions x (b, n, dim) from `position` on; mask: of `mask_from`."""
+        projected = self.split(x)
+        keys, values = cache.write(projected[1:], position)
+        if x.shape[1] != 1:
+            return self.merge(F.scaled_dot_product_attention(projected[0], keys, values, attn_mask=mask))
+        # of one query the fused kernel takes up to twice the time, and in bfloat16 five times
+        query, keys, values = (part.flatten(0, 1) for part in (projected[0], keys, values))
+        scores = torch.baddbmm(mask, query, keys.mT, alpha=self.width**-0.5)
+        return self.merge(torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (-1, self.heads)))
 
 
 class Block(transformer.Block):
@@ -43,16 +82,14 @@ class Block(transformer.Block):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__(Attention(dim, heads), dropout)
 
-    def extend(self, x: Tensor, cache: Cache, position: int) -> Tensor:
-        """The same for new positions x (b, n, dim) from `position` on; n is 1, or position is 0."""
-        x = x + self.attention.extend(self.attention_norm(x), cache, position)
+    def extend(self, x: Tensor, cache: Cache, position: int, mask: Tensor) -> Tensor:
+        """The same for new positions x (b, n, dim) from `position` on, without dropout; mask: of `mask_from`."""
+        x = x + self.attention.extend(self.attention_norm(x), cache, position, mask)
         return x + self.mlp(x)
 
     def cache(self, batch: int, length: int) -> Cache:
         """An empty cache for sequences of this length."""
-        weight = self.attention.qkv.weight
-        shape = (batch, self.attention.heads, length, self.attention.width)
-        return Cache(*(torch.zeros(shape, device=weight.device, dtype=weight.dtype) for _ in range(2)))
+        return Cache(self.attention.qkv.weight, batch, self.attention.heads, length, self.attention.width)
 
     def residual_projections(self) -> tuple[Tensor, Tensor]:
         """The weights whose outputs are added to the residual stream."""

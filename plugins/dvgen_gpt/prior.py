@@ -18,12 +18,15 @@ from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import AutoregressivePrior
-from dvgen_gpt.block import Block, Cache
+from dvgen_gpt.block import Block, Cache, mask_from
 
 
 @define
 class Decoding:
-    """The state of sampling: what stands at the first position, what the context adds to each position, and the caches."""
+    """The state of sampling: what stands at the first position, what the context adds to each position, and the caches.
+
+    position: how many were passed, without the prefix.
+    """
 
     first: Tensor
     places: Tensor
@@ -109,15 +112,26 @@ class GPT(AutoregressivePrior):
         return Decoding(self._first(context), self._places(context), caches)
 
     def step(self, state: Decoding, previous: Tensor | None) -> Tensor:
-        shown = state.first if previous is None else self.codes(previous)
-        x = rearrange(shown + state.places[:, state.position], "b d -> b 1 d")
-        x = self._extend(x, state.caches, self.prefix_length + state.position)
-        state.position += 1
-        return self.head(self.norm(rearrange(x, "b 1 d -> b d")))
+        return self.head(self.norm(self._pass(state, self._shown(state, previous)).squeeze(1)))
+
+    def skip(self, state: Decoding, previous: Tensor | None, codes: Tensor) -> None:
+        self._pass(state, torch.cat([self._shown(state, previous), self.codes(codes)], dim=1)[:, :-1])
+
+    def _shown(self, state: Decoding, previous: Tensor | None) -> Tensor:
+        """What the next position sees of the code before it, (b, 1, dim)."""
+        return (state.first if previous is None else self.codes(previous)).unsqueeze(1)
+
+    def _pass(self, state: Decoding, shown: Tensor) -> Tensor:
+        """What the blocks make of the next n positions, (b, n, dim), which become known to those after them."""
+        first, end = state.position, state.position + shown.shape[1]
+        x = self._extend(shown + state.places[:, first:end], state.caches, self.prefix_length + first)
+        state.position = end
+        return x
 
     def _extend(self, x: Tensor, caches: list[Cache], position: int) -> Tensor:
+        mask = mask_from(position, x.shape[1], self.prefix_length + self.level.length, x)
         for block, cache in zip(self.blocks, caches, strict=True):
-            x = block.extend(x, cache, position)  # type: ignore[operator]
+            x = block.extend(x, cache, position, mask)  # type: ignore[operator]
         return x
 
     def _first(self, context: Context) -> Tensor:

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Level
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen_gpt.block import Attention
+from dvgen_gpt.block import STEP, Attention
 from dvgen_gpt.prior import GPT
 
 FINE = Level("fine", (3, 4), 5)
@@ -107,15 +107,64 @@ def test_attention_equals_its_definition() -> None:
     torch.testing.assert_close(attention(x), attention.project(expected), rtol=0, atol=1e-12)
 
 
-def test_the_cache_is_allocated_once() -> None:
-    prior = build(GPT.tiny())
+LINE = Level("line", (5,), 4)
+LONG = Level("long", (3, 23), 5)
+
+
+def test_steps_over_every_room_of_the_cache_equal_one_pass() -> None:
+    """Codes before and after the cache was laid out anew, the prefix among them, stay what they were."""
+    assert LONG.length > 2 * STEP
+    prior, codes = build(GPT.tiny(), (LINE,), level=LONG), some_codes(2)
+    context = Context(2, (torch.tensor([[3, 0, MASKED, 2, 1], [0, 0, 3, 1, 2]]),))
+    with torch.no_grad():
+        whole, state, previous = prior.logits(codes.unflatten(1, LONG.grid), context).flatten(1, 2), prior.start(context), None
+        for position in range(LONG.length):
+            torch.testing.assert_close(prior.step(state, previous), whole[:, position], rtol=0, atol=1e-10)
+            previous = codes[:, position]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("coarser", [(), (LINE,), (LINE, Level("top", (1, 2), 4))], ids=["alone", "prefix", "both"])
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 7), (0, 68), (9, 1), (9, 2), (9, 45), (30, 2), (31, 1), (5, 0)])
+def test_skipping_positions_is_stepping_over_them(first: int, count: int, coarser: tuple[Level, ...], batch: int) -> None:
+    """What a step tells after n positions in one pass is what it tells after n steps, and the state goes on from there."""
+    prior, codes = build(GPT.tiny(), coarser, 3, LONG), some_codes(batch)
+    generator = Generator().manual_seed(1)
+    above = tuple(torch.randint(0, 4, (batch, *level.grid), generator=generator) for level in coarser)
+    context = Context(batch, above, torch.randint(-1, 3, (batch,), generator=generator))
+    with torch.no_grad():
+        stepped, skipped, previous = prior.start(context), prior.start(context), None
+        for position in range(first + count):
+            if position == first:
+                prior.skip(skipped, previous, codes[:, first : first + count])
+            if position < first:
+                prior.step(skipped, previous)
+            prior.step(stepped, previous)
+            previous = codes[:, position]
+        if count == 0:
+            prior.skip(skipped, previous, codes[:, :0])
+        for position in range(first + count, min(first + count + 3, LONG.length)):
+            torch.testing.assert_close(prior.step(skipped, previous), prior.step(stepped, previous), rtol=0, atol=1e-10)
+            previous = codes[:, position]
+
+
+def some_codes(batch: int) -> Tensor:
+    return torch.randint(0, LONG.num_codes, (batch, LONG.length), generator=Generator().manual_seed(0))
+
+
+def test_the_cache_is_allocated_once_and_used_without_gaps() -> None:
+    prior = build(GPT.tiny(), level=LONG)
     state = prior.start(Context(2))
-    before = [cache.keys.data_ptr() for cache in state.caches]
+    before = [cache.storage.data_ptr() for cache in state.caches]
     with torch.no_grad():
         prior.step(state, None)
-        prior.step(state, torch.zeros(2, dtype=torch.int64))
-    assert [cache.keys.data_ptr() for cache in state.caches] == before
-    assert all(cache.keys.shape[2] == FINE.length for cache in state.caches)
+        assert all(cache.pairs.shape[-2] == STEP for cache in state.caches)
+        prior.skip(state, torch.zeros(2, dtype=torch.int64), some_codes(2)[:, : LONG.length - 1])
+    assert [cache.pairs.data_ptr() for cache in state.caches] == before
+    for cache in state.caches:
+        assert cache.pairs.is_contiguous()
+        assert cache.pairs.shape == (2, 2, 2, LONG.length, 4)
+        assert cache.pairs.numel() == cache.storage.numel()
 
 
 def test_dropout_acts_in_training_only() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dvgen.blocks.sequence_context import embed_prefix, prefix_tables
-from dvgen.blocks.transformer import Attention, Block
+from dvgen.blocks.transformer import WIDENED, Attention, Block, attend
 from dvgen.interfaces.codes import MASKED, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen_gpt.prior import GPT
@@ -58,6 +58,25 @@ def test_a_block_is_its_formula(causal: bool) -> None:
     made, x = block(causal=causal), some_input()
     middle = x + attended(normed(x, made.attention_norm), made.attention, causal=causal)
     torch.testing.assert_close(made(x), middle + widened(middle, made), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("length", [7, WIDENED + 1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_bfloat16_is_the_formula_of_its_inputs_and_so_is_its_gradient(causal: bool, length: int) -> None:
+    """To the rounding of bfloat16, whichever precision it is computed in; autocast, where it is trained, changes neither."""
+    torch.manual_seed(0)
+    parts = [torch.randn(1, 2, length, 8).bfloat16().requires_grad_() for _ in range(3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(*parts, causal=causal)
+    query, keys, values = exact = [part.detach().double().requires_grad_() for part in parts]
+    hidden = torch.ones(length, length).triu(1).bool() & causal
+    expected = (query @ keys.mT / 8**0.5).masked_fill(hidden, -torch.inf).softmax(-1) @ values
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.02)
+    weights = torch.randn(expected.shape)
+    gradients = (torch.autograd.grad(out, own, weights.to(out)) for out, own in ((found, parts), (expected, exact)))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("half", ["attention", "mlp"])
