@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import final
 
+import attrs
 from torch import Generator, Tensor, nn
 
 from dvgen.assembly import build
+from dvgen.blocks.sliding_window import SlidingWindow
 from dvgen.errors import ConfigError
 from dvgen.experiment import Experiment, PriorChoice
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import Prior
+from dvgen.interfaces.prior import AutoregressivePrior, Prior
 from dvgen.interfaces.quantizer import MAX_COUNTED
 from dvgen.interfaces.sampling import Sampling
 from dvgen.registry import Registry
@@ -54,6 +56,25 @@ class CodeModel(nn.Module):
             drawn += prior.sample(context, sampling=sampling, generators=generators, given=own)
         return drawn
 
+    def enlarged(self, grids: Sequence[tuple[int, ...]], stride: int | None = None) -> "CodeModel":
+        """The same priors over larger grids, one a level, by sliding windows; a level of the trained grid keeps its prior.
+
+        stride: see `SlidingWindow`. The parameters are shared. Raises ConfigError, naming the level, where a prior cannot be
+        moved over the grid, or a grid has another ratio to that of a coarser level than the trained ones have.
+        """
+        if len(grids) != len(self.levels):
+            raise ConfigError(f"expected a grid for each of the levels {_names(self.levels)}, got {len(grids)}")
+        priors, larger = [], tuple(attrs.evolve(le, grid=tuple(g)) for le, g in zip(self.levels, grids, strict=True))
+        first = 0
+        for prior in self._each():
+            last = first + len(prior.levels)
+            moved = _windowed(prior, larger[first:last], stride)
+            coarser = moved.context.coarser if isinstance(moved, SlidingWindow) else self.levels[:first]
+            _check_coarser(larger[:last], coarser)
+            priors.append(moved)
+            first = last
+        return CodeModel(priors)
+
     def _parts(self, codes: Codes, labels: Tensor | None) -> list[tuple[Prior, Codes, Context]]:
         check_codes(codes, self.levels)
         parts, first = [], 0
@@ -65,6 +86,32 @@ class CodeModel(nn.Module):
 
     def _each(self) -> list[Prior]:
         return [prior for prior in self.priors if isinstance(prior, Prior)]
+
+
+def _windowed(prior: Prior, larger: tuple[Level, ...], stride: int | None) -> Prior:
+    """The prior, over larger grids where they are. Raises ConfigError where they are, but no window can be moved over them."""
+    if larger == prior.levels:
+        return prior
+    if not isinstance(prior, AutoregressivePrior):
+        raise ConfigError(
+            f"level {_names(larger)}: {type(prior).__name__} predicts no code from those before it, so no window can be "
+            "moved over a larger grid; sample the trained size, or train a prior that draws code after code"
+        )
+    return SlidingWindow(prior, larger[0].grid, stride)
+
+
+def _check_coarser(larger: tuple[Level, ...], expected: tuple[Level, ...]) -> None:
+    """Raise ConfigError unless the levels before the last have the grids that its own grid asks for."""
+    for level, wanted in zip(larger, expected, strict=False):
+        if level.grid != wanted.grid:
+            raise ConfigError(
+                f"level {level.name!r}: a grid of {level.grid}, but {larger[-1].name!r} of {larger[-1].grid} needs one of "
+                f"{wanted.grid} there, as in training; enlarge every level by the same factors"
+            )
+
+
+def _names(levels: Sequence[Level]) -> str:
+    return ", ".join(repr(level.name) for level in levels)
 
 
 def assemble_code_model(registry: Registry, experiment: Experiment, levels: tuple[Level, ...], num_classes: int) -> CodeModel:

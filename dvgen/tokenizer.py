@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dvgen.assembly import build, component_config
 from dvgen.config import canonical
-from dvgen.errors import ConfigError
+from dvgen.errors import ConfigError, ShapeError
 from dvgen.experiment import Experiment
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.codes import Codes, Level, check_codes
@@ -44,6 +44,7 @@ class Tokenized(NamedTuple):
 class Tokenizer(nn.Module):
     """Signals (b, *shape) to codes of all levels, and back. `shape` is (channels, *size).
 
+    Of the size that it is trained on, that is; but signals and codes of any other that the encoder takes pass as well.
     Map i of the encoder belongs to quantizer i; the levels of all quantizers, coarse first, are the tokenizer's levels.
     """
 
@@ -59,9 +60,13 @@ class Tokenizer(nn.Module):
                 f"quantizer: the encoder makes {len(grids)} maps, so it takes {len(grids)} quantizers, not {len(quantizers)}"
             )
         self.map_names = MAP_NAMES.get(len(grids)) or tuple(f"map{i}" for i in range(len(grids)))
-        own = [quantizer.levels(grid) for quantizer, grid in zip(quantizers, grids, strict=True)]
-        self._counts = [len(levels) for levels in own]
-        self.levels = tuple(
+        self._counts = [len(quantizer.levels(grid)) for quantizer, grid in zip(quantizers, grids, strict=True)]
+        self.levels = self.levels_at(shape[1:])
+
+    def levels_at(self, size: tuple[int, ...]) -> tuple[Level, ...]:
+        """The levels of signals of this size; `levels` are those of `shape`. Raises ConfigError for a size it cannot take."""
+        own = [quantizer.levels(grid) for quantizer, grid in zip(self._each(), self.encoder.grids(size), strict=True)]
+        return tuple(
             _named(level, name, len(levels)) for name, levels in zip(self.map_names, own, strict=True) for level in levels
         )
 
@@ -97,13 +102,30 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
-        """Signals (b, *shape) that codes of all levels stand for; not clamped. Raises ShapeError for codes out of range."""
-        check_codes(codes, self.levels)
+        """Signals (b, channels, *size) that codes of all levels stand for, whatever their size; not clamped.
+
+        Raises ShapeError for codes out of range, and for grids that are not those of signals of one size.
+        """
+        check_codes(codes, self._levels_of(codes))
         vectors, first = [], 0
         for quantizer, count in zip(self._each(), self._counts, strict=True):
             vectors.append(quantizer.decode(codes[first : first + count]))
             first += count
         return self.decoder.signals(self.decoder(tuple(vectors)))
+
+    def _levels_of(self, codes: Codes) -> tuple[Level, ...]:
+        """The levels of the size that the last level's grid tells; those of `shape` where it tells none.
+
+        Grids grow in proportion to the signals, so that one of them tells the size, and the size all others.
+        """
+        trained, shape = self.levels[-1].grid, self.shape[1:]
+        grid = tuple(codes[-1].shape[1:]) if len(codes) == len(self.levels) else trained
+        if not len(grid) == len(trained) == len(shape) or not all(grid):
+            return self.levels
+        try:
+            return self.levels_at(tuple(side * many // few for side, many, few in zip(shape, grid, trained, strict=True)))
+        except ConfigError as error:
+            raise ShapeError(f"codes of grid {grid} belong to no signals that the encoder takes: {error}") from None
 
     @torch.no_grad()
     def initialise(self, signals: Tensor) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 from toy_components import IndependentPrior
 
+from dvgen.blocks.sliding_window import SlidingWindow
 from dvgen.code_model import CodeModel, assemble_code_model, choose_priors
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.experiment import PriorChoice, experiment_from
@@ -214,3 +215,99 @@ def test_an_experiments_priors_know_their_level_and_the_coarser_ones(registry: R
     assert [prior.context for prior in product.priors] == [ContextShape((), 3), ContextShape((TOP,), 3)]
     assert [prior.config.dim for prior in product.priors] == [16, 8]
     assert product.exact
+
+
+def windowed(registry: Registry, name: str = "gpt") -> CodeModel:
+    """Two tiny registered priors, with labels, in float64, and weights so large that every path matters."""
+    torch.manual_seed(1)
+    cls = registry.load("prior", name)
+    priors = [
+        cls(cls.tiny(), levels=(level,), context=ContextShape(coarser=LEVELS[:i], num_classes=2))
+        for i, level in enumerate(LEVELS)
+    ]
+    product = CodeModel(priors).double().eval()
+    with torch.no_grad():
+        for parameter in product.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return product
+
+
+def larger_codes() -> Codes:
+    """Every pair of maps of the two levels on grids of 1x3: 8 x 27."""
+    table = torch.tensor(list(itertools.product(*([range(2)] * 3 + [range(3)] * 3))))
+    return table[:, :3].unsqueeze(1), table[:, 3:].unsqueeze(1)
+
+
+@pytest.mark.parametrize("name", ["gpt", "pixelcnn"])
+def test_probabilities_over_larger_grids_sum_to_one_and_are_those_of_windows(registry: Registry, name: str) -> None:
+    product = windowed(registry, name)
+    larger = product.enlarged([(1, 3), (1, 3)], stride=1)
+    assert [level.grid for level in larger.levels] == [(1, 3), (1, 3)]
+    codes = larger_codes()
+    labels = torch.ones(len(codes[0]), dtype=torch.int64)
+    with torch.no_grad():
+        found = larger(codes, labels)
+        assert float(total(found).exp().sum()) == pytest.approx(1, abs=1e-10)
+        windows = [SlidingWindow(prior, (1, 3), 1) for prior in product.priors]
+        for i, window in enumerate(windows):
+            assert torch.equal(found[i], window(codes[i : i + 1], Context(len(labels), codes[:i], labels))[0])
+
+
+def test_the_finer_level_is_drawn_given_the_larger_coarser_one(registry: Registry) -> None:
+    """And each sample is drawn as from the priors themselves, one after the other."""
+    product = windowed(registry)
+    larger, labels = product.enlarged([(2, 5), (2, 5)]), torch.tensor([0, 1, 1])
+    generators = [Generator().manual_seed(i) for i in range(3)]
+    drawn = larger.sample(generators, labels, sampling=Sampling(guidance=1.5))
+    generators = [Generator().manual_seed(i) for i in range(3)]
+    expected: Codes = ()
+    for prior in product.priors:
+        window = SlidingWindow(prior, (2, 5))
+        context = Context(3, expected, labels)
+        expected += window.sample(context, sampling=Sampling(guidance=1.5), generators=generators)
+    assert all(torch.equal(one, other) for one, other in zip(drawn, expected, strict=True))
+
+
+def test_a_level_of_its_trained_grid_keeps_its_prior_and_others_get_the_stride(registry: Registry) -> None:
+    product = windowed(registry)
+    same = product.enlarged([(1, 2), (1, 2)], stride=2)
+    assert [one is other for one, other in zip(same.priors, product.priors, strict=True)] == [True, True]
+    assert list(product.enlarged([(2, 2), (2, 2)]).parameters()) == list(product.parameters()), "parameters are shared"
+    assert same.exact_levels == product.exact_levels == product.enlarged([(2, 2), (2, 2)]).exact_levels
+    strides = [[prior.stride for prior in product.enlarged([(1, 6), (1, 6)], stride).priors] for stride in (None, 2)]
+    assert strides == [[1, 1], [2, 2]]
+    # a prior that cannot be windowed does not matter where nothing is larger
+    independent = model()
+    assert independent.enlarged([(1, 2), (1, 2)]).levels == LEVELS
+
+
+@pytest.mark.parametrize(
+    ("grids", "message"),
+    [
+        ([(1, 4)], "each of the levels 'top', 'bottom', got 1"),
+        ([(1, 4), (1, 3)], "'top': a grid of .1, 4., but 'bottom' of .1, 3. needs one of .1, 3."),
+        ([(1, 2), (1, 4)], "'top': a grid of .1, 2., but 'bottom' of .1, 4. needs one of .1, 4."),
+        ([(1, 4), (1, 2)], "'top': a grid of .1, 4., but 'bottom' of .1, 2. needs one of .1, 2."),
+        ([(1, 1), (1, 1)], "'top': windows of .1, 2. cannot fill a grid of .1, 1."),
+        ([(4,), (4,)], "'top': windows of .1, 2. cannot fill a grid of .4,.; expected 2 sides"),
+    ],
+    ids=["too few", "another ratio", "only the finer", "only the coarser", "smaller", "axes"],
+)
+def test_grids_that_the_priors_cannot_be_moved_over_are_refused(
+    registry: Registry, grids: list[tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        windowed(registry).enlarged(grids)
+
+
+def test_a_prior_that_fills_its_grid_at_once_is_not_moved(registry: Registry) -> None:
+    with pytest.raises(ConfigError, match=r"'top': Masked predicts no code from those before it.*sample the trained size"):
+        windowed(registry, "masked").enlarged([(1, 4), (1, 4)])
+
+
+def test_levels_whose_grids_do_not_divide_each_other_are_not_enlarged(registry: Registry) -> None:
+    cls = registry.load("prior", "gpt")
+    levels = (Level("top", (2, 2), 2), Level("bottom", (3, 3), 2))
+    priors = [cls(cls.tiny(), levels=(level,), context=ContextShape(levels[:i])) for i, level in enumerate(levels)]
+    with pytest.raises(ConfigError, match=r"'bottom': its windows .* coarser level 'top'"):
+        CodeModel(priors).enlarged([(4, 4), (6, 6)])

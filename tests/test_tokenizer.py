@@ -13,9 +13,11 @@ from toy_components import (
     TwoMapEncoder,
 )
 
+from dvgen.contracts.autoencoder_subject import AutoencoderSubject
+from dvgen.discovery import discover
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.experiment import Experiment, experiment_from
-from dvgen.interfaces.codes import Codes
+from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.quantizer import Quantizer
 from dvgen.registry import Registry
 from dvgen.tokenizer import Tokenizer, assemble_tokenizer, fingerprint
@@ -203,7 +205,8 @@ def _damaged(codes: Codes) -> dict[str, Codes]:
     return {
         "too few levels": codes[1:],
         "too many levels": (*codes, first),
-        "another grid": (first[:, :-1], *codes[1:]),
+        "a grid of no size": (torch.cat([first, first], dim=1)[:, :, None], *codes[1:]),
+        "no place": (*codes[:-1], codes[-1][:, :0]),
         "another type": (first.int(), *codes[1:]),
         "too large": (torch.full_like(first, 4), *codes[1:]),
         "below -1": (torch.full_like(first, -2), *codes[1:]),
@@ -211,7 +214,8 @@ def _damaged(codes: Codes) -> dict[str, Codes]:
 
 
 @pytest.mark.parametrize(
-    "damage", ["too few levels", "too many levels", "another grid", "another type", "too large", "below -1"]
+    "damage",
+    ["too few levels", "too many levels", "a grid of no size", "no place", "another type", "too large", "below -1"],
 )
 def test_decode_refuses_codes_that_are_not_its_own(tokenizer: Tokenizer, damage: str) -> None:
     codes = tokenizer.encode(signals(tokenizer))
@@ -250,3 +254,86 @@ def test_the_fingerprint_tells_types_and_shapes_of_equal_bytes_apart(registry: R
         quantizer.counts = other
         seen.add(fingerprint(tokenizer, {}))
     assert len(seen) == 3
+
+
+SIZES = {"double": (2, 1), "half as large again": (3, 2)}
+"""Factors, numerator and denominator, of sizes that are not the trained one."""
+
+
+def grown(shape: tuple[int, ...], factor: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of larger signals; only the last side is larger where there are two, by a factor of its own."""
+    return (*shape[:-1], shape[-1] * factor[0] // factor[1])
+
+
+def larger_signals(tokenizer: Tokenizer, factor: tuple[int, int]) -> Tensor:
+    return NoiseDataset(3, grown(tokenizer.shape, factor)).signals(range(3))
+
+
+@pytest.mark.parametrize("factor", SIZES.values(), ids=SIZES)
+def test_signals_of_another_size_become_codes_of_its_levels_and_come_back(
+    tokenizer: Tokenizer, factor: tuple[int, int]
+) -> None:
+    """Every law of the trained size holds: names, grids, encode as forward, decode as its reconstruction, masked codes."""
+    images = larger_signals(tokenizer, factor)
+    levels = tokenizer.levels_at(tuple(images.shape[2:]))
+    assert [level.name for level in levels] == [level.name for level in tokenizer.levels]
+    assert [level.num_codes for level in levels] == [level.num_codes for level in tokenizer.levels]
+    codes, passed = tokenizer.encode(images), tokenizer(images)
+    assert [tuple(code.shape[1:]) for code in codes] == [level.grid for level in levels]
+    assert levels[-1].grid[-1] * factor[1] == tokenizer.levels[-1].grid[-1] * factor[0]
+    assert all(torch.equal(one, other) for one, other in zip(passed.codes, codes, strict=True))
+    assert passed.reconstructed.shape == images.shape
+    assert torch.equal(tokenizer.decode(codes), passed.reconstructed)
+    masked = (codes[0].masked_fill(torch.rand(codes[0].shape) < 0.5, MASKED), *codes[1:])
+    assert tokenizer.decode(masked).shape == images.shape
+    assert tokenizer.levels == tokenizer.levels_at(tokenizer.shape[1:])
+
+
+@pytest.mark.parametrize("name", ["two-maps", "residual"])
+def test_decode_refuses_levels_of_different_sizes(registry: Registry, name: str) -> None:
+    """Of two sizes, and of none: grids that no signals have together, whichever of the levels is at fault."""
+    tokenizer = make(registry, name).eval()
+    trained, larger = tokenizer.encode(signals(tokenizer, 3)), tokenizer.encode(larger_signals(tokenizer, (2, 1)))
+    for mixed in ((trained[0], larger[1]), (larger[0], trained[1]), (larger[0], larger[1][..., :-1])):
+        with pytest.raises(ShapeError):
+            tokenizer.decode(mixed)
+    with pytest.raises(ShapeError):
+        tokenizer.decode((larger[0], larger[1] + 4))
+
+
+def test_decode_says_which_sizes_the_encoder_takes(registry: Registry) -> None:
+    """VQ-VAE-2: an odd bottom grid has no top grid."""
+    torch.manual_seed(0)
+    small = {"channels": 4, "residual_channels": 2, "residual_blocks": 1, "downsample": 2}
+    table = {
+        "encoder": {"use": "vqvae2", **small},
+        "decoder": {"use": "vqvae2", **small},
+        "quantizer": {"use": "ema", "num_codes": 4, "dim": 3},
+    }
+    tokenizer = assemble_tokenizer(registry, experiment_from(table), IMAGES).eval()
+    bottom = torch.zeros(1, 5, 4, dtype=torch.int64)
+    with pytest.raises(ShapeError, match=r"grid .5, 4. belong to no signals .* size 10x8"):
+        tokenizer.decode((bottom[:, :2, :2], bottom))
+
+
+PAIRS = sorted(set(discover().registry.names("encoder")) & set(discover().registry.names("decoder")))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("factor", SIZES.values(), ids=SIZES)
+def test_every_registered_encoder_and_decoder_takes_other_sizes(registry: Registry, name: str, factor: tuple[int, int]) -> None:
+    """Attention and whatever else was trained at one size: encoded, quantized and decoded at another."""
+    torch.manual_seed(0)
+    kinds = [registry.load(kind, name) for kind in ("encoder", "decoder")]
+    subject = AutoencoderSubject(*kinds)
+    for shape in subject.shapes:
+        encoder, decoder = (cls(cls.tiny(), channels=shape[0], dims=subject.dims) for cls in kinds)
+        quantizers = [EMAQuantizer(EMAQuantizer.Config(num_codes=4, dim=dim)) for dim in subject.dims]
+        tokenizer = Tokenizer(encoder, quantizers, decoder, shape=shape).eval()
+        size = tuple(side * factor[0] // factor[1] for side in shape[1:])
+        images = NoiseDataset(2, (shape[0], *size)).signals(range(2))
+        codes = tokenizer.encode(images)
+        assert [tuple(code.shape[1:]) for code in codes] == [level.grid for level in tokenizer.levels_at(size)]
+        decoded = tokenizer.decode(codes)
+        assert decoded.shape == images.shape
+        assert torch.equal(decoded, tokenizer(images).reconstructed)
