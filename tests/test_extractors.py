@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from dvgen.errors import ConfigError, DataError, ShapeError
-from dvgen.evaluation.extractors import Opened, cache_folder, learn_features, open_features
+from dvgen.evaluation.extractors import Opened, learn_features, open_features
 from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.registry import Component, Registry, Supplied
@@ -249,11 +249,3 @@ def test_features_that_cannot_learn_are_left_out_with_a_note_unless_they_are_req
     assert notes == ("learned: n/a: features 'learned' need two classes",)
     with pytest.raises(ConfigError, match="need two classes"):
         learn(opened, tmp_path, Ramps(classes=1), required=("learned",))
-
-
-def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    monkeypatch.delenv("DVGEN_CACHE", raising=False)
-    assert cache_folder() == Path("/home/somebody/.cache/dvgen")
-    monkeypatch.setenv("DVGEN_CACHE", "~/elsewhere")
-    assert cache_folder() == Path("/home/somebody/elsewhere")

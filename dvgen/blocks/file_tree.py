@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvgen.errors import ConfigError, DataError
 
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -19,6 +22,18 @@ class Entry(NamedTuple):
     name: str
     part: str
     kind: str
+
+
+class FileStates(NamedTuple):
+    """What the system says of n files without reading them, each (n,) int64.
+
+    sizes in bytes; modified: when the contents were last written, in ns, which programs may set back; changed: when anything
+    about the file was last changed here, in ns, which they may not.
+    """
+
+    sizes: NDArray[np.int64]
+    modified: NDArray[np.int64]
+    changed: NDArray[np.int64]
 
 
 def existing_folder(name: str, location: str | None, expected: str) -> Path:
@@ -50,9 +65,24 @@ def find_files(root: Path, extensions: tuple[str, ...]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (ORDER.index(entry.part), entry.name))
 
 
+def file_states(root: Path, names: Sequence[str]) -> FileStates:
+    """The states of these files; a link to nowhere has -1 for all three."""
+    states = [_state(f"{root}{os.sep}{name}") for name in names]
+    sizes, modified, changed = np.array(states, dtype=np.int64).reshape(-1, 3).T
+    return FileStates(sizes, modified, changed)
+
+
 def part_ranges(parts: Sequence[str]) -> dict[str, tuple[int, int]]:
     """The half-open ranges of the parts that occur; `parts` names the part of every signal, and stands part by part."""
     return {part: (parts.index(part), parts.index(part) + parts.count(part)) for part in ORDER if part in parts}
+
+
+def _state(path: str) -> tuple[int, int, int]:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return -1, -1, -1
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _check_parts(root: Path, names: list[str]) -> None:

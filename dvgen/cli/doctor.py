@@ -1,4 +1,4 @@
-"""`dvgen doctor`: is this machine ready? Nothing is changed, and nothing is asked of the network."""
+"""`dvgen doctor`: is this machine ready? Nothing is changed (a data set may fill its cache), and nothing is asked of the network."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import click
 from attrs import asdict, frozen
 
 from dvgen import __version__
+from dvgen.blocks.cache_folder import CACHE, cache_folder
 from dvgen.cli.listing import columns
 from dvgen.cli.options import json_option, pass_plugins
 from dvgen.cli.weights import known_files, survey_file
@@ -131,13 +132,11 @@ def _data(registry: Registry) -> Iterator[Finding]:
 
 def _cache() -> Finding:
     """Judged by the nearest folder that exists: nothing is made here."""
-    from dvgen.evaluation.extractors import cache_folder
-
     folder = cache_folder().absolute()
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
     if _writable(nearest):
         return Finding("cache", OK, str(folder))
-    detail = f"{folder} cannot be written ({nearest} refuses); name another folder in DVGEN_CACHE"
+    detail = f"{folder} cannot be written ({nearest} refuses); name another folder in {CACHE}"
     return Finding("cache", BROKEN, detail, DataError.exit_code)
 
 

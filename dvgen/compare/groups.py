@@ -5,13 +5,14 @@ from pathlib import Path
 
 from attrs import frozen
 
+from dvgen.blocks.cache_folder import cache_folder
 from dvgen.compare.opening import OpenSignals
 from dvgen.compare.results import Group
 from dvgen.config import canonical
 from dvgen.data.token_cache import TokenCache
 from dvgen.evaluation.assessment import assess_baselines, code_entropy
 from dvgen.evaluation.exhibits import save_reconstructions
-from dvgen.evaluation.extractors import cache_folder, learn_features
+from dvgen.evaluation.extractors import learn_features
 from dvgen.evaluation.subject import TRAIN, Signals, Subject
 from dvgen.evaluation.tokenizer_assessment import assess_codes
 from dvgen.experiment import Experiment, digest

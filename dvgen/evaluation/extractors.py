@@ -20,8 +20,6 @@ from dvgen.interfaces.data import Dataset
 from dvgen.interfaces.features import Features
 from dvgen.registry import Registry
 
-CACHE = "DVGEN_CACHE"
-"""The environment variable that names the folder of what can be made again at any time."""
 HASH = "weights_hash"
 Pause = Callable[[], None]
 
@@ -32,11 +30,6 @@ class Opened:
 
     spaces: Mapping[str, Features]
     notes: tuple[str, ...]
-
-
-def cache_folder() -> Path:
-    """$DVGEN_CACHE, or ~/.cache/dvgen where it is not set or empty; it need not exist."""
-    return Path(os.environ.get(CACHE) or "~/.cache/dvgen").expanduser()
 
 
 def open_features(registry: Registry, names: tuple[str, ...], shape: tuple[int, ...], pause: Pause) -> Opened:

@@ -2,12 +2,11 @@
 
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
+import PIL
 from einops import rearrange
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 1 << 27  # about 134 million; more, in a file of a data set, is a decompression bomb
@@ -30,15 +29,18 @@ def decode(data: bytes, size: int) -> np.ndarray:
     return rearrange(np.asarray(_square(opaque, size)), "h w c -> c h w")
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> None:
     """Pillow warns about odd metadata of files that it reads well; that is not for the user of a data set.
 
-    Warning filters belong to the process, so this stands around a pool of threads and never inside one.
+    Warning filters belong to the process, and files are decoded in threads that overlap: a filter that were taken away again
+    would be taken from another thread, so this one stays.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def versions() -> str:
+    """Those of Pillow and of the libraries it decodes with, on which the last bit of a pixel may depend."""
+    return f"Pillow {PIL.__version__}, " + ", ".join(f"{name} {features.version(name)}" for name in ("jpg", "webp", "libtiff"))
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import threading
 import warnings
 
 import numpy as np
@@ -16,6 +17,9 @@ TERMS = 48_000
 A filter has twenty taps for each: a damaged header, whose rate shares no factor with the wanted one, would cost seconds.
 """
 
+_READING = threading.Lock()
+"""Warning filters belong to the process, and files are read in threads that overlap: each would put back those of another."""
+
 
 def decode(data: bytes, rate: int) -> NDArray[np.int16]:
     """Samples (t,), from a file of 8- to 64-bit integers or floats, in any number of channels and at any rate.
@@ -26,7 +30,7 @@ def decode(data: bytes, rate: int) -> NDArray[np.int16]:
     """
     from scipy.io import wavfile  # half a second of imports
 
-    with warnings.catch_warnings():
+    with _READING, warnings.catch_warnings():
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # a chunk of another program's notes
         warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
         found, samples = wavfile.read(io.BytesIO(data))
