@@ -11,10 +11,12 @@ from toy_components import NoiseDataset
 
 from dvgen.errors import ConfigError, NonFiniteError, ShapeError
 from dvgen.evaluation import pixels as pixels_module
-from dvgen.evaluation.exhibits import place_for_samples, save_neighbours, save_samples
-from dvgen.evaluation.pictures import GAP, SMALLEST, image_grid, pairs, save_grid
+from dvgen.evaluation.completion import Completions, kept, kept_part, parse_region, spread
+from dvgen.evaluation.exhibits import place_for_samples, save_completions, save_neighbours, save_reconstructions, save_samples
+from dvgen.evaluation.pictures import GAP, SMALLEST, WIDER_GAP, image_grid, save_grid, stacked
 from dvgen.evaluation.pixels import write_pixels
 from dvgen.evaluation.reconstruction import from_uint8
+from dvgen.interfaces.codes import Level
 
 
 def signals(n: int, channels: int = 3, size: int = 64) -> torch.Tensor:
@@ -47,6 +49,19 @@ def test_without_a_number_of_columns_a_grid_is_square_or_a_row_less() -> None:
     assert sizes == {
         n: (c * cell + GAP, r * cell + GAP) for n, c, r in ((1, 1, 1), (4, 2, 2), (5, 3, 2), (9, 3, 3), (10, 4, 3))
     }
+
+
+@pytest.mark.parametrize(
+    ("n", "height", "width", "columns"), [(64, 64, 96, 7), (16, 32, 64, 3), (8, 64, 32, 4), (3, 128, 16, 3), (1, 64, 256, 1)]
+)
+def test_a_grid_of_wide_or_tall_images_is_about_square_and_its_last_row_as_full_as_can_be(
+    n: int, height: int, width: int, columns: int
+) -> None:
+    """Columns by hand: the root of n h / w, rounded up, and then no more than its number of rows asks for."""
+    wide, high = image_grid(torch.zeros(n, 1, height, width)).size
+    factor = max(1, round(SMALLEST / min(height, width)))
+    cells = (wide - GAP) / (width * factor + GAP), (high - GAP) / (height * factor + GAP)
+    assert cells == (columns, -(-n // columns))
 
 
 def test_small_images_are_enlarged_by_a_whole_factor_without_new_colours() -> None:
@@ -126,7 +141,7 @@ def test_a_path_without_a_file_name_is_refused(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("n", [1, 3, 4, 6, 7])
 def test_originals_stand_above_their_reconstructions(n: int) -> None:
     columns, originals = 3, torch.arange(float(n)).reshape(n, 1, 1, 1)
-    ordered = pairs(originals, -originals, columns).flatten().tolist()
+    ordered = stacked([originals, -originals], columns).flatten().tolist()
     expected: list[float] = []
     for first in range(0, n, columns):
         part = [float(i) for i in range(first, first + columns)]
@@ -137,7 +152,7 @@ def test_originals_stand_above_their_reconstructions(n: int) -> None:
 @pytest.mark.parametrize(("n", "rows"), [(10, 2), (16, 2), (20, 4)])
 def test_in_the_grid_every_reconstruction_is_right_below_its_original(n: int, rows: int) -> None:
     originals = signals(n, size=64) / 2
-    pixels = np.asarray(image_grid(pairs(originals, -originals, 16), 16)).astype(int)
+    pixels = np.asarray(image_grid(stacked([originals, -originals], 16), 16)).astype(int)
     cell = 64 + GAP
     assert pixels.shape == (rows * cell + GAP, 16 * cell + GAP, 3)
     centres = pixels[GAP + 32 :: cell, GAP + 32 :: cell, 0]
@@ -192,3 +207,49 @@ def test_neighbours_are_the_first_samples_each_above_its_own(tmp_path: Path, n: 
     for i in range(16):
         expected = [round((sign * i / n / 2 + 1) * 127.5) if i < n else 255 for sign in (1, -1)]
         assert abs(centres[:, i] - expected).max() <= 1, i
+
+
+@pytest.mark.parametrize(("size", "grid"), [((64, 64), (4, 4)), ((60, 90), (2, 3))])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_a_completion_stands_below_what_was_kept_below_the_reconstruction(
+    tmp_path: Path, n: int, size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """Three panels below each other, in the order of the signals: kept pixels are the reconstruction's, the rest is grey."""
+    draw = torch.Generator().manual_seed(0)
+    first, last = (from_uint8(torch.randint(0, 100, (n, 3, *size), dtype=torch.uint8, generator=draw)) for _ in range(2))
+    masks = kept([Level("codes", grid, 4)], parse_region("outside:0.5"))
+    save_completions(tmp_path / "c.png", Completions(first, kept_part(first, masks), last), NoiseDataset())
+    with Image.open(tmp_path / "c.png") as picture:
+        pixels = np.asarray(picture)
+    high, wide = size[0] + GAP, size[1] + GAP
+    columns = (pixels.shape[1] - GAP) // wide
+    groups = -(-n // columns)
+    assert pixels.shape[0] == GAP + groups * 3 * high + (groups - 1) * (WIDER_GAP - GAP)
+    inside = spread(masks[0], size).numpy()
+    for i in range(n):
+        top, left = GAP + i // columns * (3 * high + WIDER_GAP - GAP), GAP + i % columns * wide
+        panels = [pixels[top + k * high :][: size[0], left : left + size[1]] for k in range(3)]
+        for panel, signal in ((panels[0], first[i]), (panels[2], last[i])):
+            assert (panel == ((signal.permute(1, 2, 0) + 1) * 127.5).round().numpy()).all()
+        assert (panels[1][inside] == panels[0][inside]).all()
+        assert (panels[1][~inside] == 128).all()
+
+
+def test_between_groups_of_rows_the_gap_is_wider_and_not_behind_the_last() -> None:
+    pixels = np.asarray(image_grid(torch.zeros(6, 1, 64, 64), 1, together=2))
+    white = (pixels == 255).all(axis=(1, 2))
+    runs = [len(run) for run in "".join("w" if row else " " for row in white).split(" ") if run]
+    assert runs == [GAP, GAP, WIDER_GAP, GAP, WIDER_GAP, GAP, GAP]
+
+
+def test_numbers_of_completions_are_the_completions_alone(tmp_path: Path) -> None:
+    save_completions(tmp_path / "c.npz", Completions(signals(2) * 0, signals(2) * 0, signals(2)), NoiseDataset())
+    with np.load(tmp_path / "c.npz", allow_pickle=False) as arrays:
+        assert arrays["arr_0"].shape == (2, 64, 64, 3)
+        assert [abs(int(arrays["arr_0"][i].max()) - level(i)) <= 1 for i in range(2)] == [True, True]
+
+
+def test_reconstructions_are_pairs_of_rows(tmp_path: Path) -> None:
+    save_reconstructions(tmp_path / "r", signals(17), signals(17), NoiseDataset())
+    with Image.open(tmp_path / "r.png") as picture:
+        assert picture.size == (16 * (64 + GAP) + GAP, 4 * (64 + GAP) + WIDER_GAP)

@@ -61,6 +61,23 @@ def test_samples_are_sounds_of_the_length_and_the_rate_of_the_data(
     assert (wavfile.read(one)[1] == wavfile.read(Path(place) / "000.wav")[1]).all()
 
 
+def test_sound_is_drawn_longer_and_completed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its size is a number of samples; what is not kept is silent, and nothing but left, right and outside can be kept."""
+    assert dvgen("sample", str(run), "-n", "2", "--size", "4096", "-o", str(tmp_path / "long"), "--accelerator", "cpu") == 0
+    assert wavfile.read(tmp_path / "long" / "001.wav")[1].shape == (4096,)
+    completion = ["sample", str(run), "-n", "2", "--complete", "test", "--accelerator", "cpu"]
+    assert dvgen(*completion, "--keep", "left:0.5", "-o", str(tmp_path / "ends")) == 0
+    kinds = [wavfile.read(tmp_path / "ends" / f"001-{kind}.wav")[1] for kind in ("reconstructed", "kept", "completed")]
+    assert [sound.shape for sound in kinds] == [(2048,)] * 3
+    assert (kinds[1][:1024] == kinds[0][:1024]).all()
+    assert (kinds[1][1024:] == 0).all()
+    capsys.readouterr()
+    for wrong, told in (("top:0.5", "sound has no top"), ("left:0.01", "no code of the coarsest grid, 8")):
+        assert dvgen(*completion, "--keep", wrong, "-o", str(tmp_path / "wrong")) == USAGE
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_a_picture_of_sound_is_refused_with_what_to_give_instead(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

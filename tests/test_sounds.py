@@ -16,7 +16,14 @@ from toy_components import NoiseDataset
 from dvgen.blocks.spectrogram import FLOOR, spectrogram
 from dvgen.errors import ConfigError, DataError, NonFiniteError, PluginError, ShapeError
 from dvgen.evaluation import sounds
-from dvgen.evaluation.exhibits import place_for_samples, save_neighbours, save_reconstructions, save_samples
+from dvgen.evaluation.completion import Completions
+from dvgen.evaluation.exhibits import (
+    place_for_samples,
+    save_completions,
+    save_neighbours,
+    save_reconstructions,
+    save_samples,
+)
 from dvgen.evaluation.fidelity import fidelity_of
 from dvgen.evaluation.frechet import feature_table, frechet_key
 from dvgen.evaluation.pictures import GAP
@@ -213,6 +220,23 @@ def test_originals_stand_above_reconstructions_and_beside_them_as_files(tmp_path
         pixels = np.asarray(picture).astype(int).sum(axis=2)
     above, below = pixels[GAP : GAP + 128, GAP + 64], pixels[2 * GAP + 128 : 2 * (GAP + 128), GAP + 64]
     assert [above.argmax(), below.argmax()] == pytest.approx([127 - 96, 127 - 16], abs=1)
+
+
+def test_a_completed_sound_lies_beside_what_was_kept_and_the_reconstruction(tmp_path: Path) -> None:
+    """The folder may be written again; alone, it is one file; its spectrograms stand below each other in that order."""
+    kinds = Completions(*(sine(frequency).repeat(2, 1, 1) for frequency in (3000, 500, 2000)))
+    for _ in range(2):
+        save_completions(tmp_path / "c", kinds, tiny_set())
+    names = {f"{i:03d}-{kind}.wav" for i in range(2) for kind in ("reconstructed", "kept", "completed")}
+    assert {path.name for path in (tmp_path / "c").glob("*.wav")} == names
+    for kind, signals in kinds._asdict().items():
+        assert (wavfile.read(tmp_path / "c" / f"001-{kind}.wav")[1] == to_int16(signals[1, 0]).numpy()).all()
+    with Image.open(tmp_path / "c" / "spectrograms.png") as picture:
+        pixels = np.asarray(picture).astype(int).sum(axis=2)
+    rows = [int(pixels[GAP + k * (GAP + 128) :][:128, GAP + 64].argmax()) for k in range(3)]
+    assert rows == pytest.approx([127 - 96, 127 - 16, 127 - 64], abs=1)
+    save_completions(tmp_path / "one.wav", Completions(*(sounds[:1] for sounds in kinds)), tiny_set())
+    assert (wavfile.read(tmp_path / "one.wav")[1] == to_int16(kinds.completed[0, 0]).numpy()).all()
 
 
 def test_images_are_written_as_before(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`dvgen train`, `dvgen evaluate` and `dvgen sample`: one experiment, one run folder."""
+"""`dvgen train` and `dvgen evaluate`: one experiment, one run folder."""
 
 import json
 from collections.abc import Callable
@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 
+from dvgen.cli.every_command import json_option, pass_plugins, say
 from dvgen.cli.options import (
     AXES,
     device_option,
     experiment_options,
     features_of,
     hardware_options,
-    json_option,
     metric_option,
     one,
-    pass_plugins,
-    say,
+    say_precision,
 )
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
@@ -47,11 +46,13 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
         start_run,
         tokenizer_folder,
     )
+    from dvgen.training.session import resolve_precision
 
     plugins = load()
     if resume is not None:
         _nothing_else(options | {"out": out})
-    experiment = read_run(resume) if resume else one(options, plugins)
+    given = read_run(resume) if resume else one(options, plugins)
+    experiment = resolve_precision(given, options["accelerator"])
     folder = resume or out or _default_folder(experiment)
     if resume is None:
         check_out(folder, ours=["experiment.toml"])  # a run that was killed before it had a config has nothing to resume
@@ -59,6 +60,8 @@ def train(load: Callable[[], Plugins], resume: Path | None, out: Path | None, as
         # with the features, or `dvgen evaluate` would refuse what was trained for hours
         data = open_data(session, experiment)
         check(session, experiment, open_spaces(session, experiment, data))
+        if session.fabric.is_global_zero:
+            say_precision(given, experiment)
         place = tokenizer_folder(folder)
         with working(folder, session.fabric.is_global_zero):
             start_run(session, experiment, folder, place)
@@ -91,34 +94,6 @@ def evaluate(load: Callable[[], Plugins], folder: Path, metric: str | None, as_j
         results = evaluate_run(session, folder, None if metric is None else features_of(metric), say)
         if session.fabric.is_global_zero:
             print_results(results, as_json)
-
-
-@click.command(short_help="Draw samples from a finished run.")
-@click.argument("folder", type=FOLDER)
-@click.option("-n", "number", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
-@click.option(
-    "-o",
-    "out",
-    type=FOLDER,
-    help="A PNG file; for sound, a folder; NAME.npz: pixels for other evaluators [default: samples/samples-sSEED in FOLDER].",
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--label", help="Class name or number, for a run trained with --labels [default: all classes in turn].")
-@click.option("--temperature", default=1.0, show_default=True)
-@click.option("--top-k", type=click.IntRange(min=1))
-@click.option("--top-p", default=1.0, show_default=True)
-@click.option("--guidance", default=1.0, show_default=True, help="Classifier-free guidance scale; needs labels.")
-@device_option
-@json_option
-@pass_plugins
-def sample(load: Callable[[], Plugins], folder: Path, as_json: bool, **options: Any) -> None:
-    """Draw samples from a finished run: images as a grid, sound as wav files and a picture of their spectrograms."""
-    from dvgen.cli.work import sample_run, session_for
-
-    with session_for(load(), options) as session:
-        done = sample_run(session, folder, options)
-        if session.fabric.is_global_zero:
-            click.echo(json.dumps(done) if as_json else f"{done['samples']} samples: {done['file']}")
 
 
 def _default_folder(experiment: Experiment) -> Path:

@@ -1,12 +1,13 @@
-"""Samples and reconstructions: as pictures and sounds for a person, as numbers for another program."""
+"""Samples, completions and reconstructions: as pictures and sounds for a person, as numbers for another program."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dvgen.errors import ConfigError
-from dvgen.evaluation.pictures import check_picture, pairs, save_grid
+from dvgen.evaluation.completion import Completions
+from dvgen.evaluation.pictures import check_picture, save_grid, square_columns, stacked
 from dvgen.evaluation.pixels import check_arrays, write_pixels
 from dvgen.evaluation.sounds import check_sound_folder, sampling_rate, save_sounds, save_wav, spectrogram_pictures
 from dvgen.interfaces.data import Dataset
@@ -54,16 +55,27 @@ def save_samples(place: Path, signals: Tensor, dataset: Dataset) -> None:
         save_sounds(place, dict(zip(_numbers(len(signals)), signals, strict=True)), rate, spectrogram_pictures(signals))
 
 
+def save_completions(place: Path, completions: Completions, dataset: Dataset) -> None:
+    """The reconstruction above what is kept of it above the completion; sounds are 000-reconstructed.wav, 000-kept.wav, ...
+
+    A place that holds numbers, or one sound, gets the completions alone, as `save_samples` writes them.
+    """
+    rate = sampling_rate(dataset)
+    if _is_arrays(place) or (rate is not None and len(completions.completed) == 1 and _is_wav(place)):
+        save_samples(place, completions.completed, dataset)
+        return
+    shown = completions.completed if rate is None else spectrogram_pictures(completions.completed)
+    n, _, height, width = shown.shape
+    _save_stacked(place, completions._asdict(), rate, square_columns(n, len(completions) * height, width))
+
+
 def save_reconstructions(name: Path, originals: Tensor, reconstructed: Tensor, dataset: Dataset) -> None:
     """Each original above its reconstruction: `name` with .png for images, as a folder of sounds and spectrograms for sound."""
-    rate = sampling_rate(dataset)
+    rate, kinds = sampling_rate(dataset), {"original": originals, "reconstructed": reconstructed}
     if rate is None:
-        save_grid(name.with_name(f"{name.name}.png"), pairs(originals, reconstructed, IMAGE_COLUMNS), IMAGE_COLUMNS)
-        return
-    names = [f"{i}-{kind}" for kind in ("original", "reconstructed") for i in _numbers(len(originals))]
-    pictures = pairs(spectrogram_pictures(originals), spectrogram_pictures(reconstructed), SOUND_COLUMNS)
-    sounds = dict(zip(names, torch.cat([originals, reconstructed]), strict=True))
-    save_sounds(name, sounds, rate, pictures, SOUND_COLUMNS)
+        _save_stacked(name.with_name(f"{name.name}.png"), kinds, rate, IMAGE_COLUMNS)
+    else:
+        _save_stacked(name, kinds, rate, SOUND_COLUMNS)
 
 
 def save_neighbours(name: Path, samples: Tensor, nearest: Tensor, dataset: Dataset) -> None:
@@ -75,7 +87,18 @@ def save_neighbours(name: Path, samples: Tensor, nearest: Tensor, dataset: Datas
     columns = IMAGE_COLUMNS
     if sampling_rate(dataset) is not None:
         both, columns = (spectrogram_pictures(both[0]), spectrogram_pictures(both[1])), SOUND_COLUMNS
-    save_grid(name.with_name(f"{name.name}.png"), pairs(*both, columns), columns)
+    save_grid(name.with_name(f"{name.name}.png"), stacked(both, columns), columns)
+
+
+def _save_stacked(place: Path, kinds: Mapping[str, Tensor], rate: int | None, columns: int) -> None:
+    """Signals (n, *shape) of each kind below each other: as the picture `place`, or as a folder of sounds NUMBER-KIND.wav."""
+    if rate is None:
+        save_grid(place, stacked(list(kinds.values()), columns), columns, together=len(kinds))
+        return
+    numbers = _numbers(len(next(iter(kinds.values()))))
+    sounds = {f"{i}-{kind}": sound for kind, signals in kinds.items() for i, sound in zip(numbers, signals, strict=True)}
+    pictures = stacked([spectrogram_pictures(signals) for signals in kinds.values()], columns)
+    save_sounds(place, sounds, rate, pictures, columns)
 
 
 def _is_arrays(place: Path) -> bool:

@@ -32,13 +32,17 @@ class Samples(NamedTuple):
 
 @frozen(kw_only=True)
 class Request:
-    """What to draw: n samples in batches; labels: (n,) int64, or None for an unconditional model."""
+    """What to draw: n samples, `batch` at a time, which changes none of them.
+
+    labels: (n,) int64, or None for an unconditional model. given: codes (n, *grid) a level to keep, MASKED where free; or None.
+    """
 
     n: int
     labels: Tensor | None
     sampling: Sampling
     seed: int
     batch: int
+    given: Codes | None = None
 
 
 @torch.no_grad()
@@ -51,9 +55,11 @@ def draw_codes(model: CodeModel, request: Request, pause: Callable[[], None]) ->
         pause()
         numbers = range(first, min(first + request.batch, request.n))
         generators = [Generator().manual_seed(fold(request.seed, "sample", i)) for i in numbers]
-        own = None if request.labels is None else request.labels[first : first + request.batch].to(device)
+        own = slice(first, first + request.batch)
+        labels = None if request.labels is None else request.labels[own].to(device)
+        given = None if request.given is None else tuple(code[own].to(device) for code in request.given)
         began = time.monotonic()
-        codes = model.sample(generators, own, sampling=request.sampling)
+        codes = model.sample(generators, labels, sampling=request.sampling, given=given)
         seconds += time.monotonic() - began
         parts.append(tuple(code.cpu() for code in codes))
     return DrawnCodes(tuple(torch.cat(level) for level in zip(*parts, strict=True)), seconds)

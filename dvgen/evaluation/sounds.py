@@ -20,7 +20,7 @@ from dvgen.sealed import MANIFEST, seal
 CAP = 100.0
 """The signal-to-noise ratio in dB of a sound equal to its reconstruction, where it would be infinite and spoil the mean."""
 PICTURE = "spectrograms.png"
-OWN = re.compile(rf"\d+(-original|-reconstructed)?\.wav|{re.escape(PICTURE)}|{re.escape(MANIFEST)}")
+OWN = re.compile(rf"\d+(-original|-reconstructed|-kept|-completed)?\.wav|{re.escape(PICTURE)}|{re.escape(MANIFEST)}")
 """What a folder of sounds holds, and nothing else: a folder with other files is never replaced."""
 FILES = (".png", ".jpg", ".jpeg", ".wav", ".mp3", ".flac", ".ogg")
 """Names that mean one file, where a folder is wanted."""
