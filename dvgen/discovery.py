@@ -4,8 +4,8 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, partial
+from importlib.metadata import Distribution, entry_points
 from typing import Any
 
 import pluggy
@@ -48,12 +48,12 @@ def discover(switches: Sequence[str] = ()) -> Plugins:
     plugins = Plugins(manager, Registry())
     seen: set[str] = set()
     if os.environ.get("DVGEN_PLUGIN_AUTOLOAD", "1") != "0":
-        found = {(e.name, e.value, _distribution(e)): e for e in entry_points(group=GROUP)}
+        about = cache(_about)  # reading the metadata of a distribution costs a millisecond; one may have twenty plugins
+        found = {(e.name, e.value, about(e.dist)[0]): e for e in entry_points(group=GROUP)}
         for (name, _, distribution), entry in sorted(found.items()):
             seen |= {name, distribution}
             if not {name, distribution} & blocked:
-                label = f"{distribution} {entry.dist.version}" if entry.dist else distribution
-                _admit(plugins, _unique(manager, name, distribution), entry.load, label)
+                _admit(plugins, _unique(manager, name, distribution), entry.load, about(entry.dist)[1])
     for module in (switch for switch in switches if not switch.startswith("no:")):
         _admit(plugins, _unique(manager, module, "-p"), partial(importlib.import_module, module), "not installed")
     if unused := sorted(blocked - seen):
@@ -61,9 +61,12 @@ def discover(switches: Sequence[str] = ()) -> Plugins:
     return plugins
 
 
-def _distribution(entry: EntryPoint) -> str:
-    """The name of the distribution that declares an entry point; a damaged one has none."""
-    return (entry.dist.name if entry.dist else None) or "unknown"
+def _about(distribution: Distribution | None) -> tuple[str, str]:
+    """The name of a distribution, "unknown" for a damaged one, and "name version"."""
+    if distribution is None:
+        return "unknown", "unknown"
+    name = distribution.name or "unknown"
+    return name, f"{name} {distribution.version}"
 
 
 def _unique(manager: pluggy.PluginManager, name: str, origin: str) -> str:

@@ -1,28 +1,42 @@
-"""The command line. Torch is imported inside the commands that compute, so that listing stays fast."""
+"""The command line. A command is imported when it is run, and torch inside those that compute, so that listing stays fast."""
 
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from dvgen import __version__
-from dvgen.cli.compare import compare
-from dvgen.cli.doctor import doctor
-from dvgen.cli.listing import data, plugins
-from dvgen.cli.recipes import recipes
-from dvgen.cli.report import report
-from dvgen.cli.run import evaluate, sample, train
-from dvgen.cli.verify import verify
-from dvgen.cli.weights import weights
-from dvgen.discovery import Plugins, discover
+from dvgen.cli.on_demand import Entry, GroupOnDemand
 from dvgen.errors import DvgenError, PluginError
 
+if TYPE_CHECKING:
+    from dvgen.discovery import Plugins
+
 INTERRUPTED = 130
+COMMANDS = {
+    "compare": Entry("dvgen.cli.compare:compare", "Train a grid of experiments and compare them."),
+    "data": Entry("dvgen.cli.listing:data", "Say which data sets can be opened."),
+    "doctor": Entry("dvgen.cli.doctor:doctor", "Say whether this machine is ready."),
+    "evaluate": Entry("dvgen.cli.run:evaluate", "Measure a finished run on its test split."),
+    "plugins": Entry("dvgen.cli.listing:plugins", "List components, and plugins that failed."),
+    "recipes": Entry("dvgen.cli.recipes:recipes", "List recipes, or say what is in one."),
+    "report": Entry("dvgen.cli.report:report", "Make the HTML page of a finished comparison."),
+    "sample": Entry("dvgen.cli.sample:sample", "Draw samples from a finished run."),
+    "train": Entry("dvgen.cli.run:train", "Train one experiment: tokenizer, codes, prior."),
+    "verify": Entry("dvgen.cli.verify:verify", "Prove that a prior's likelihood is one."),
+    "weights": Entry("dvgen.cli.weights:weights", "List, add and fetch files of weights."),
+}
+"""The lines are the commands' own, which a test compares."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=GroupOnDemand,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="dvgen")
 @click.option(
     "-p", "switches", multiple=True, metavar="SWITCH", help="no:NAME blocks a plugin; MODULE loads one that is not installed."
@@ -33,17 +47,15 @@ def group(context: click.Context, switches: tuple[str, ...]) -> None:
     context.obj = lambda: _discover(switches, strict=context.invoked_subcommand not in ("plugins", "doctor"))
 
 
-def _discover(switches: tuple[str, ...], *, strict: bool) -> Plugins:
+def _discover(switches: tuple[str, ...], *, strict: bool) -> "Plugins":
     """The plugins; one that was asked for with -p and failed is an error, except for the commands that list failures."""
+    from dvgen.discovery import discover
+
     found = discover(switches)
     asked = [failure for failure in found.registry.failures if failure.plugin in switches]
     if strict and asked:
         raise PluginError(f"-p {asked[0].plugin}: cannot be loaded: {asked[0].reason}")
     return found
-
-
-for command in (compare, train, evaluate, sample, verify, report, plugins, data, recipes, weights, doctor):
-    group.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,16 +8,16 @@ import click
 from click.core import ParameterSource
 
 from dvgen.cli.diff import diff
+from dvgen.cli.every_command import json_option, say
 from dvgen.cli.options import (
     AXES,
     experiment_options,
     experiment_table,
     finished_experiment,
     hardware_options,
-    json_option,
     metric_option,
     put,
-    say,
+    say_precision,
 )
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
@@ -66,15 +66,20 @@ def _compare(
     from dvgen.compare.export import EXPORTS
     from dvgen.report.html import write_report
     from dvgen.training.folder import check_out, working
+    from dvgen.training.session import resolve_precision
 
     plugins = load()
-    experiments = grid(plugins.registry, options)
+    given = grid(plugins.registry, options)
+    experiments = [resolve_precision(one, options["accelerator"]) for one in given]
+    _check_precision(experiments)
     folder = out or Path("runs") / f"compare-{digest([experiments, match] if match else experiments)[:8]}"
     check_out(folder, ours=[*EXPORTS, "results.json", "report.html", "rows", "tokenizers"])
     with session_for(plugins, options, experiments[0]) as session:
         opened = open_all(session, experiments)
         if match:
             experiments = matched(session, experiments, opened, say)
+        if session.fabric.is_global_zero:
+            say_precision(given[0], experiments[0])
         with working(folder, session.fabric.is_global_zero):
             results = compare_all(session, Comparison(experiments, seeds, folder), opened, say)
             if session.fabric.is_global_zero:
@@ -115,6 +120,13 @@ def _check_used(options: Mapping[str, Any], experiments: Sequence[Experiment]) -
         raise ConfigError(
             f"{given[0]} with --data truth:{name}: a source of codes has no tokenizer and no signals; leave it out"
         )
+
+
+def _check_precision(experiments: Sequence[Experiment]) -> None:
+    """Raise ConfigError unless all train in one precision, as recipes may not."""
+    found = {experiment.train.precision for experiment in experiments}
+    if len(found) > 1:
+        raise ConfigError(f"train.precision: {' and '.join(sorted(found))} in one comparison; give one with --precision")
 
 
 def _listed(box: str, text: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from dvgen.cli.options import json_option
+from dvgen.cli.every_command import json_option
 
 PLACE = click.Path(path_type=Path)
 WIDTH = 100

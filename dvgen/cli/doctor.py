@@ -1,4 +1,4 @@
-"""`dvgen doctor`: is this machine ready? Nothing is changed (a data set may fill its cache), and nothing is asked of the network."""
+"""`dvgen doctor`: is this machine ready? Nothing is changed but caches, and nothing is asked of the network."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from attrs import asdict, frozen
 
 from dvgen import __version__
 from dvgen.blocks.cache_folder import CACHE, cache_folder
+from dvgen.cli.every_command import json_option, pass_plugins
 from dvgen.cli.listing import columns
-from dvgen.cli.options import json_option, pass_plugins
 from dvgen.cli.weights import known_files, survey_file
 from dvgen.discovery import Plugins
 from dvgen.errors import DataError, DvgenError, PluginError

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from attrs import asdict
 
-from dvgen.cli.options import json_option, pass_plugins
+from dvgen.cli.every_command import json_option, pass_plugins
 from dvgen.discovery import Plugins
 
 

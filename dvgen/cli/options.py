@@ -4,20 +4,20 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from attrs import evolve
 
 from dvgen.assembly import checked_experiment, resolved
+from dvgen.cli.every_command import F, say
 from dvgen.config import override, read_toml
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
-from dvgen.experiment import PRECISIONS, Experiment, parse_data, table_of
+from dvgen.experiment import AUTO, PRECISIONS, Experiment, parse_data, table_of
 from dvgen.recipes import Recipe, read_recipe
 from dvgen.registry import Registry
 
-F = TypeVar("F", bound=Callable[..., Any])
 
 _EXPERIMENT = (
     click.option(
@@ -40,7 +40,7 @@ _EXPERIMENT = (
     click.option("--labels/--no-labels", default=None, help="Condition the priors on class labels."),
     click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N, codes:N, flops:X or seconds:S."),
     click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N, codes:N, flops:X or seconds:S."),
-    click.option("--precision", type=click.Choice(PRECISIONS), help="Of training [default: 32-true]."),
+    click.option("--precision", type=click.Choice(PRECISIONS), help="Of training [default: auto]."),
 )
 _ACCELERATOR = click.option(
     "--accelerator", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
@@ -49,6 +49,7 @@ _HARDWARE = (
     _ACCELERATOR,
     click.option("--devices", default=1, show_default=True, help="Processes, one a device (DDP)."),
     click.option("--deterministic", is_flag=True, help="Bit-reproducible on a GPU too; slower."),
+    click.option("--compile", is_flag=True, help="Compile models before training them; takes a minute or so each."),
 )
 FIDS = {"fid": "inception", "fid-pt": "inception-pt"}
 """Distances in the 2015 Inception features, by the protocol of torch-fidelity, which is called FID, and of pytorch-fid."""
@@ -56,10 +57,6 @@ BOXES = ("data", "encoder", "quantizer", "decoder", "loss", "discriminator", "pr
 BUDGETS = {"tokenizer_budget": "tokenizer", "budget": "prior"}
 AXES = ("recipe", *BOXES, *BUDGETS)
 """The options that `dvgen compare` takes lists of."""
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document on standard output, the rest on standard error."
-)
 
 
 def metric_option(command: F) -> F:
@@ -77,14 +74,16 @@ def features_of(metrics: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(FIDS.get(name, name.removeprefix("fd-")) for name in names))
 
 
-def pass_plugins(command: F) -> F:
-    """Hand a command, as its first argument, the function that discovers the plugins; discovery can fail, `--help` must not."""
-    return click.pass_obj(command)  # type: ignore[arg-type, return-value]
-
-
-def say(text: str) -> None:
-    """Tell a person what is being done, on standard error."""
-    click.echo(text, err=True)
+def say_precision(given: Experiment, resolved: Experiment) -> None:
+    """Tell a person what "auto" became."""
+    if given.train.precision == AUTO:
+        chosen = resolved.train.precision
+        reason, other = (
+            ("this device multiplies bfloat16 natively", "32-true for float32")
+            if chosen == "bf16-mixed"
+            else ("this device has no fast bfloat16", "bf16-mixed for bfloat16 all the same")
+        )
+        say(f"precision: {chosen} ({reason}; --precision {other})")
 
 
 def experiment_options(command: F) -> F:

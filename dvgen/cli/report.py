@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dvgen.cli.options import json_option
+from dvgen.cli.every_command import json_option
 from dvgen.errors import DataError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from dvgen.cli.options import json_option, pass_plugins
+from dvgen.cli.every_command import json_option, pass_plugins
 from dvgen.discovery import Plugins
 from dvgen.errors import IntegrityError
 

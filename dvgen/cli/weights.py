@@ -15,7 +15,7 @@ import click
 from attrs import field, frozen
 
 from dvgen.blocks.weight_file import check_weight_hash, present_weight_file, weight_folders, weight_places
-from dvgen.cli.options import json_option, pass_plugins, say
+from dvgen.cli.every_command import json_option, pass_plugins, say
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError, DataError, PluginError
 from dvgen.interfaces.weights import WeightFile
