@@ -14,7 +14,8 @@ from dvgen.config import canonical, override, read_toml, structure, unstructure
 from dvgen.errors import ConfigError
 
 SCHEMA = 1
-PRECISIONS = ("32-true", "bf16-mixed")
+AUTO = "auto"
+PRECISIONS = (AUTO, "32-true", "bf16-mixed")
 _LARGE = r"[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?"
 _AMOUNTS = {"steps": "[0-9]+", "codes": _LARGE, "flops": _LARGE, "seconds": r"[0-9]+(\.[0-9]+)?"}
 """How much of each unit a budget may be, as it is written."""
@@ -99,9 +100,12 @@ class Training:
 
 @frozen(kw_only=True)
 class Train:
-    """Both stages. `precision` of matrix products in training: "32-true", or "bf16-mixed" (autocast); evaluation is in 32."""
+    """Both stages. `precision` of matrix products in training: "32-true", or "bf16-mixed" (autocast); evaluation is in 32.
 
-    precision: str = field(default=PRECISIONS[0], validator=in_(PRECISIONS))
+    "auto" becomes one of the two before training begins, as the machine is: see `resolve_precision`.
+    """
+
+    precision: str = field(default=AUTO, validator=in_(PRECISIONS))
     tokenizer: Training = Training(budget="steps:1000", lr=1e-3)
     prior: Training = Training(budget="steps:800", batch=32, lr=2e-3, warmup=50, betas=(0.9, 0.95))
 

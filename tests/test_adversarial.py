@@ -22,6 +22,7 @@ from dvgen.interfaces.discriminator import Discriminator
 from dvgen.interfaces.loss import AdversarialLoss
 from dvgen.training.adversarial import DELTA, LARGEST, Game, Move, adaptive_weight
 from dvgen.training.checkpoint import Checkpoint, load_newest
+from dvgen.training.finiteness import Finiteness
 from dvgen.training.game_doctor import GRACE, GameDoctor
 from dvgen.training.interrupt import StopRequest
 from dvgen.training.loop import Loop, Plan, StepResult
@@ -172,10 +173,10 @@ def first_gradients(folder: Path, monkeypatch: pytest.MonkeyPatch, *, leak: bool
         monkeypatch.setattr(Fabric, "backward", lambda _, loss: loss.backward(retain_graph=True))
     seen: list[Tensor] = []
 
-    def look(_: Any, numbers: Any) -> None:
+    def look(_: Any, step: int, numbers: Any) -> None:
         seen.extend(p.grad.clone() for player in loop.players for p in player.module.parameters() if p.grad is not None)
 
-    monkeypatch.setattr(Loop, "_check_finite", look)
+    monkeypatch.setattr(Finiteness, "check", look)
     loop.run()
     monkeypatch.undo()
     return seen

@@ -37,9 +37,9 @@ TRAINING: dict[str, Any] = {
 }
 
 
-def session() -> Session:
+def session(**hardware: Any) -> Session:
     """A session of one process on the CPU."""
-    return open_session(discover(), StopRequest(), Hardware(accelerator="cpu"))
+    return open_session(discover(), StopRequest(), Hardware(accelerator="cpu", **hardware))
 
 
 class Watch:
@@ -109,7 +109,8 @@ def stage(opened: Session, name: str, root: Path, chosen: Experiment, *, labels:
         return TokenizerStage(tokenizer, objective, dataset, torch.arange(len(dataset)), seed=chosen.seed)
     cache = toy_cache(root / "tokens")
     chosen = attrs.evolve(chosen, labels=labels)
-    return PriorStage(new_code_model(opened.registry, chosen, cache), cache, labels=labels, seed=chosen.seed)
+    model = new_code_model(opened.registry, chosen, cache)
+    return PriorStage(model, cache, labels=labels, seed=chosen.seed, autocast=opened.fabric.autocast)
 
 
 def loop(opened: Session, name: str, folder: Path, *, seed: int = 0, quantizer: str = "ema", **training: Any) -> Loop:
@@ -155,7 +156,8 @@ TINY_GPT = ("prior.dim=8", "prior.layers=1", "prior.heads=2")
 def settings(*assignments: str, steps: tuple[int, int] = (3, 3)) -> list[str]:
     """Options of the command line for a tiny experiment, `assignments` last."""
     sets = [part for text in (*TINY, *assignments) for part in ("--set", text)]
-    return [*sets, "--accelerator", "cpu", "--tokenizer-budget", f"steps:{steps[0]}", "--budget", f"steps:{steps[1]}"]
+    device = ("--accelerator", "cpu", "--precision", "32-true")  # on every machine the same
+    return [*sets, *device, "--tokenizer-budget", f"steps:{steps[0]}", "--budget", f"steps:{steps[1]}"]
 
 
 def dvgen(*arguments: str) -> int:

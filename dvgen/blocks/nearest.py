@@ -1,10 +1,10 @@
 """The nearest code of every feature, found fast in float32 and proved, or found again in float64.
 
 The obvious score, z.e - |e|^2/2 in float32, is wrong for features that are small, large, or far from the origin: the
-codebook is therefore centred and scaled first. What remains is rounding, which has a bound (the certificate). In eager
-mode a feature whose two best scores lie closer than that bound is compared with its best few codes in float64, by plain
-differences, and if these may not be all, with every code. Compiled code may not wait for the device, so there the best few
-of every feature are compared in float64, and whether these few were enough is reported.
+codebook is therefore centred and scaled first. What remains is rounding, which has a bound (the certificate). A feature
+whose two best scores lie closer than that bound is compared with its best few codes in float64, by plain differences, and
+if these may not be all, with every code. Compiled code and training steps on an accelerator do not wait for the device
+(`may_look`), so there the best few of every feature are compared in float64, and whether these few were enough is reported.
 
 Shapes: n features, k codes, d width, c candidates.
 """
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvgen.interfaces.looking import may_look
+
 CHUNK_ELEMENTS = 2**22
 """Scores held at a time, 16 MB of float32: a chunk stays in cache, and memory does not grow with the batch."""
 
@@ -22,16 +24,16 @@ BLOCK = 64
 """Codes of which the best is sought at once."""
 
 CANDIDATES = 4
-"""How many codes of a feature compiled code compares in float64."""
+"""How many codes of a feature are compared in float64 where values are not looked at."""
 
 _UNIT_ROUNDOFF = {"highest": 2.0**-24, "high": 2.0**-11, "medium": 2.0**-8}
 
 
 class Nearest(NamedTuple):
-    """codes: int64 (n,). certified: bool (n,), whether float32 alone proved the code of a feature (compiled: float32 and its
-    candidates).
+    """codes: int64 (n,). certified: bool (n,), whether float32 alone proved the code of a feature (where values are not looked
+    at, `may_look`: float32 and its candidates).
 
-    In eager mode all codes are right, certified or not; compiled, the certified ones are.
+    Where they are looked at all codes are right, certified or not; elsewhere the certified ones are.
     """
 
     codes: Tensor
@@ -52,7 +54,7 @@ def nearest(z: Tensor, codebook: Tensor) -> Nearest:
     # in half precision even the difference from the centre would be rounded away
     wide = torch.promote_types(torch.promote_types(z.dtype, codebook.dtype), torch.float32)
     z, codebook = z.to(wide), codebook.to(wide)
-    if torch.compiler.is_compiling():
+    if not may_look():
         return Nearest(*_candidate_search(z, codebook))
     with torch.autocast(z.device.type, enabled=False):
         search = _Search(codebook)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dvgen.errors import NonFiniteError, ShapeError
 from dvgen.interfaces.codes import MASKED
+from dvgen.interfaces.looking import may_look
 
 
 class Rows(NamedTuple):
@@ -81,14 +82,15 @@ def to_rows(z: Tensor, dim: int, mask: Tensor | None = None) -> Rows:
     """The rows of features z (b, dim, *grid); mask: bool (b, *grid), False where a position is padding.
 
     Raises ShapeError unless z and mask have these shapes and types, and NonFiniteError for a valid value that is NaN or
-    infinite. Compiled code does not raise the latter: such values become zero, and `finite` says so.
+    infinite. Where values are not looked at (`may_look`) it does not raise the latter: such values become zero, and `finite`
+    says so.
     """
     _check_shapes(z, dim, mask)
     values, _ = pack([rearrange(z, "b d ... -> b ... d")], "* d")
     flat = None if mask is None else mask.reshape(-1)
     if flat is not None:
         values = torch.where(flat.unsqueeze(1), values, 0)
-    if torch.compiler.is_compiling():
+    if not may_look():
         finite = values.isfinite()
         values, all_finite = torch.where(finite, values, 0), finite.all()
     else:

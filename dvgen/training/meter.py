@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from attrs import define, field, frozen
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
+from dvgen.training.compilation import Compilation
 from dvgen.training.ranks import total
 
 
@@ -34,10 +35,12 @@ class Meter:
     The operations of a step are counted once for each kind of step that its stage has, around the first of that kind,
     which is a step like any other. A resumed run takes the counts of the checkpoint (`costs`), so that what a step costs,
     and so where a budget ends, does not depend on where a run was stopped. The clock runs after warm-up: a step that is
-    counted is slow, as is the first of a process, and neither is timed; nor is what is done while the meter is `paused`.
+    counted is slow, as is the first of a process, and neither is timed; nor is one in which something was compiled, whose
+    seconds are added up apart (`compile_seconds`, of this process), nor what is done while the meter is `paused`.
 
     codes_per_step: of the whole batch. fabric: whose ranks share what they count; their clocks are averaged, so that all see
     a budget end at one step. flops: None until the first count when steps were taken before there were counts.
+    compilation: of what is trained, if it is compiled; a step that is counted is not.
     """
 
     codes_per_step: int
@@ -46,6 +49,8 @@ class Meter:
     flops: int | None = 0
     seconds: float = 0.0
     costs: dict[str, int] = field(factory=dict)
+    compilation: Compilation | None = None
+    compile_seconds: float = field(default=0.0, init=False)
     _timed: int = field(default=0, init=False)
     _warm: bool = field(default=False, init=False)
     _seconds_before: float = field(default=0.0, init=False)
@@ -55,6 +60,13 @@ class Meter:
     def spent(self) -> Spent:
         """What was spent so far."""
         return Spent(steps=self.steps, codes=self.steps * self.codes_per_step, flops=self.flops or 0, seconds=self.seconds)
+
+    @property
+    def told(self) -> dict[str, float]:
+        """What observers are told of it; `compile_seconds` where something is compiled."""
+        spent = self.spent
+        compiling = {"compile_seconds": self.compile_seconds} if self.compilation else {}
+        return {"codes": spent.codes, "flops": spent.flops, "seconds": spent.seconds, **compiling}
 
     @property
     def steps_per_second(self) -> float:
@@ -75,13 +87,16 @@ class Meter:
     def step(self, kind: str) -> Iterator[None]:
         """Around one step: count it, and its operations if it is the first of its kind."""
         timed, self._warm = self._warm and kind in self.costs, True
+        began, graphs = time.monotonic(), self._graphs()
         with nullcontext() if timed else self.paused():
             if kind in self.costs:
                 yield
             else:
-                with FlopCounterMode(display=False) as counter:
+                with self._eagerly(), FlopCounterMode(display=False) as counter:
                     yield
                 self.costs[kind] = int(self._over_ranks(counter.get_total_flops()))
+        if self.compilation and self._over_ranks(self._graphs() - graphs):
+            timed = self._leave_out(began)
         self._timed += timed
         self.flops = self.costs[kind] + (self.costs[kind] * self.steps if self.flops is None else self.flops)
         self.steps += 1
@@ -95,6 +110,19 @@ class Meter:
         yield
         self._wait()
         self._read_at = time.monotonic()
+
+    def _graphs(self) -> int:
+        return self.compilation.graphs() if self.compilation else 0
+
+    def _eagerly(self) -> AbstractContextManager[None]:
+        return self.compilation.eagerly() if self.compilation else nullcontext()
+
+    def _leave_out(self, began: float) -> bool:
+        """Count what has passed since as compiling, and as no training."""
+        self._wait()
+        self._read_at = time.monotonic()
+        self.compile_seconds += self._read_at - began
+        return False
 
     def _read(self) -> None:
         now = time.monotonic()

@@ -10,7 +10,9 @@ from attrs import define, frozen
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dvgen.experiment import Training
 from dvgen.training.checkpoint import load_optimizer, load_weights, optimizer_tensors
+from dvgen.training.stage import Stage
 
 
 @frozen(kw_only=True)
@@ -37,7 +39,10 @@ class Player:
         """Move a module to Fabric's device, give it an optimiser for its parameter groups, and wrap both."""
         moved = module.to(fabric.device)
         moved.train()
-        optimizer = torch.optim.AdamW(groups, lr=rates.lr, betas=rates.betas, weight_decay=rates.weight_decay)
+        fused = all(_has_fused(parameter) for group in groups for parameter in group["params"])
+        optimizer = torch.optim.AdamW(
+            groups, lr=rates.lr, betas=rates.betas, weight_decay=rates.weight_decay, fused=fused, foreach=not fused
+        )
         wrapped, wrapped_optimizer = fabric.setup(moved, optimizer)
         return cls(moved, wrapped, wrapped_optimizer, rates)
 
@@ -65,6 +70,20 @@ class Player:
         """Put `state` back; raises IntegrityError when it is another model's."""
         load_weights(self.module, weights, folder)
         load_optimizer(self.optimizer.optimizer, moments)
+
+
+def players_of(fabric: Fabric, stage: Stage, training: Training) -> list[Player]:
+    """The stage's model, with its moving average if one is kept, and the rival's, if there is one."""
+    rates = Rates(lr=training.lr, betas=training.betas, weight_decay=training.weight_decay)
+    players = [Player.set_up(fabric, stage.module, stage.groups(), rates)]
+    for method in stage.forward_methods:
+        players[0].wrapped.mark_forward_method(method)
+    if training.ema:
+        players[0].average = WeightAverage.of(stage.module, training.ema)
+    if stage.rival is not None:
+        own = Rates(lr=stage.rival.lr or training.lr, betas=stage.rival.betas, weight_decay=0.0)
+        players.append(Player.set_up(fabric, stage.rival.module, stage.rival.groups, own))
+    return players
 
 
 @contextmanager
@@ -112,6 +131,11 @@ class WeightAverage:
             with torch.no_grad():
                 for weight, kept in own:
                     weight.copy_(kept)
+
+
+def _has_fused(parameter: Tensor) -> bool:
+    """Whether torch can update a parameter of this kind in one pass over memory (AdamW's `fused`)."""
+    return parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point()
 
 
 def _named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

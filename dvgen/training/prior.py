@@ -1,6 +1,7 @@
 """Stage two: train the priors on extracted codes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, final
 
@@ -19,6 +20,7 @@ from dvgen.seeding import fold
 from dvgen.training.checkpoint import load_finished, load_weights
 from dvgen.training.loop import Loop, Plan, Stage, StepResult
 from dvgen.training.session import Session
+from dvgen.training.transfer import to_device
 
 HELD_OUT, HELD_OUT_BOUND = 256, 64
 """Validation images that are looked at in training: about a fifteenth of the cost of training 800 batches of 32, over all
@@ -27,16 +29,28 @@ points. Fewer where the likelihood is a bound, for a bound takes many evaluation
 
 @final
 class PriorStage(Stage):
-    """What the loop needs to train a code model."""
+    """What the loop needs to train a code model.
+
+    autocast: the precision of training. Fabric applies it to `forward`, and on a single device to no other method.
+    """
 
     name = "prior"
     forward_methods = ("loss",)
 
-    def __init__(self, model: CodeModel, cache: TokenCache, *, labels: bool, seed: int) -> None:
+    def __init__(
+        self,
+        model: CodeModel,
+        cache: TokenCache,
+        *,
+        labels: bool,
+        seed: int,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self.module = self.model = model
         self.cache = cache
         self.labels = labels
         self.seed = seed
+        self.autocast = autocast
         self.size = cache.size("train")
         self.codes = sum(level.length for level in cache.levels)
 
@@ -47,10 +61,15 @@ class PriorStage(Stage):
     def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
         """The priors' losses on the codes at these positions of the training split."""
         device = next(self.model.parameters()).device
-        codes = tuple(code.to(device) for code in self.cache.codes("train", indices))
-        labels = self.cache.labels("train", indices).to(device) if self.labels else None
-        noise = Generator().manual_seed(fold(self.seed, "noise", step, int(indices[0])))
-        return StepResult(modules[0].loss(codes, labels, noise), {}, {})  # type: ignore[operator]
+        codes = tuple(to_device(code, device) for code in self.cache.codes("train", indices))
+        labels = to_device(self.cache.labels("train", indices), device) if self.labels else None
+        noise = Generator().manual_seed(fold(self.seed, "noise", step, indices.tolist()[0]))
+        with self.autocast():
+            return StepResult(modules[0].loss(codes, labels, noise), {}, {})  # type: ignore[operator]
+
+    def compiled(self) -> Sequence[nn.Module]:
+        """Each prior: what is around them is no computation."""
+        return list(self.model.priors)
 
     def held_out(self, batch: int) -> float | None:
         """On a few images of the validation split, the same ones at every point; None when there are none.
@@ -94,7 +113,7 @@ def train_prior(session: Session, experiment: Experiment, cache: TokenCache, fol
     """Train on the training split of the cache, or go on, or return what is finished; in evaluation mode."""
     model = new_code_model(session.registry, experiment, cache)
     seed = prior_seed(experiment)
-    stage = PriorStage(model, cache, labels=experiment.labels, seed=seed)
+    stage = PriorStage(model, cache, labels=experiment.labels, seed=seed, autocast=session.fabric.autocast)
     plan = Plan(folder, experiment.train.prior, seed, prior_config(experiment, cache.identity.hash))
     Loop(session, stage, plan).run()
     return model.eval()

@@ -6,37 +6,50 @@ import warnings
 from typing import Any, final
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge, in_
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError
-from dvgen.experiment import PRECISIONS
+from dvgen.experiment import AUTO, PRECISIONS, Experiment
 from dvgen.registry import Registry
 from dvgen.training.interrupt import StopRequest
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
 
+def _resolved(instance: object, attribute: object, value: str) -> None:
+    """attrs validator: a precision that can be computed in."""
+    known = [precision for precision in PRECISIONS if precision != AUTO]
+    if value not in known:
+        advice = "; resolve_precision(experiment) says what it is on this machine" if value == AUTO else ""
+        raise ValueError(f"expected {' or '.join(map(repr, known))}, got {value!r}{advice}")
+
+
 @frozen(kw_only=True)
 class Hardware:
-    """Where to train: kind of device, how many, and the precision of matrix products. `deterministic` costs speed on a GPU."""
+    """Where and how to train: kind of device, how many, the precision of matrix products, whether models are compiled.
+
+    `deterministic` costs speed on a GPU.
+    """
 
     accelerator: str = field(default="auto", validator=in_(ACCELERATORS))
     devices: int = field(default=1, validator=ge(1))
-    precision: str = field(default="32-true", validator=in_(PRECISIONS))
+    precision: str = field(default="32-true", validator=_resolved)
     deterministic: bool = False
+    compile: bool = False
 
 
 @frozen
 class Session:
-    """The plugins, the launched Fabric and the stop request of one command."""
+    """The plugins, the launched Fabric and the stop request of one command; and whether models are compiled for training."""
 
     plugins: Plugins
     fabric: Fabric
     stop: StopRequest
+    compile: bool = False
 
     @property
     def registry(self) -> Registry:
@@ -73,6 +86,28 @@ def _device(accelerator: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def resolve_precision(experiment: Experiment, accelerator: str = "auto") -> Experiment:
+    """The experiment with the precision that "auto" means on this machine, and as it is when it names one.
+
+    Before anything is digested or written: what was trained in another precision is another model. bfloat16 where the device
+    multiplies it natively; elsewhere it is emulated, and slower than float32.
+    """
+    if experiment.train.precision != AUTO:
+        return experiment
+    chosen = "bf16-mixed" if _multiplies_bfloat16(_device(accelerator)) else "32-true"
+    return evolve(experiment, train=evolve(experiment.train, precision=chosen))
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    if device != "cpu":
+        return False
+    # torch has no public way to ask, so a version without these names counts as a processor without these instructions
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(supported() for supported in asked if supported is not None)
+
+
 def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Session:
     """Launch Fabric on the hardware asked for. Raises ConfigError when the machine does not have it."""
     if hardware.deterministic:
@@ -89,7 +124,7 @@ def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Ses
         except (RuntimeError, ValueError) as error:
             asked = f"--accelerator {hardware.accelerator} --devices {hardware.devices}"
             raise ConfigError(f"{asked}: not on this machine: {str(error).splitlines()[0]}") from None
-    return Session(plugins, fabric, stop)
+    return Session(plugins, fabric, stop, hardware.compile)
 
 
 def close_session(session: Session) -> None:

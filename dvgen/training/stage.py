@@ -58,8 +58,8 @@ class Stage(ABC):
     """What the loop needs to know of a stage.
 
     module: what is trained, wrapped whole. size: number of training examples. codes: of one example. forward_methods:
-    methods of the module, beside `forward`, that `compute` calls and that must pass through autocast and DDP. rival: its
-    opponent, if any.
+    methods of the module, beside `forward`, that `compute` calls and that must pass through DDP; `forward` alone passes
+    through autocast. rival: its opponent, if any.
     Randomness comes from torch's global state, which the loop seeds for every step from (seed, step, rank), so that resuming
     needs no saved random state.
     """
@@ -79,6 +79,10 @@ class Stage(ABC):
     def compute(self, modules: Sequence[nn.Module], indices: Tensor, step: int) -> StepResult:
         """Loss of the examples at these indices. modules: the wrapped module, then the wrapped rival if there is one."""
 
+    def compiled(self) -> Sequence[nn.Module]:
+        """What to compile where that was asked for: modules that `compute` calls as such. Default: all as one."""
+        return [self.module]
+
     def initialise(self) -> None:
         """Set state from data, once, before step 0. Default: nothing."""
 
@@ -88,6 +92,12 @@ class Stage(ABC):
     def kind(self, step: int) -> str:
         """The name of a step's kind: steps of one kind take equally many operations. Default: all are of one."""
         return "step"
+
+    def announce(self, indices: Tensor) -> None:
+        """The examples of the `compute` after the coming one, which may be loaded meanwhile. Default: nothing."""
+
+    def close(self) -> None:
+        """End what was begun for `announce`: training is over, or has failed. Default: nothing."""
 
     def update(self, pending: dict[str, Tensor]) -> None:
         """Move the state that gradients do not, after a finite step. Default: nothing."""

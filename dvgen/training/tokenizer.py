@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dvgen.assembly import build
 from dvgen.data.order import permutation
+from dvgen.data.prefetch import Ahead
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.experiment import Experiment, LossChoice, decisive, digest, table_of
 from dvgen.interfaces.data import Dataset
@@ -24,6 +25,7 @@ from dvgen.training.codebook_doctor import CodebookDoctor, finiteness
 from dvgen.training.game_doctor import GameDoctor
 from dvgen.training.loop import Loop, Plan, Report, Stage, StepResult
 from dvgen.training.session import Session
+from dvgen.training.transfer import pinned, to_device
 
 SIGNALS = "signals"
 INITIAL_SIGNALS = 512
@@ -84,11 +86,31 @@ class TokenizerStage(Stage):
         game = objective.game
         self.rival = None if game is None else game.rival()
         self.game_doctor = None if game is None else GameDoctor(game.settings.start)
+        self._ahead: Ahead[Tensor] | None = None
+        self._announced: Tensor | None = None
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of every component."""
-        parts = [self.tokenizer.encoder, *self.tokenizer.quantizers, self.tokenizer.decoder]
+        parts = [*self._analysis(), self.tokenizer.decoder]
         return [group for part in parts if isinstance(part, Model) for group in part.parameter_groups() if group["params"]]
+
+    def compiled(self) -> Sequence[nn.Module]:
+        """The whole tokenizer; in a game without its decoder, through which gradients are taken one by one.
+
+        Those of the adaptive weight end at the last layer, which a compiled decoder would go through altogether.
+        """
+        game = self.objective.game
+        return [self.tokenizer] if game is None else [*self._analysis(), game.judge]
+
+    def announce(self, indices: Tensor) -> None:
+        """To be loaded while the coming `compute` computes."""
+        self._announced = indices
+
+    def close(self) -> None:
+        """End the thread that loads."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = self._announced = None
 
     def initialise(self) -> None:
         """Codebooks from the features of random training signals, the same ones on every rank."""
@@ -108,7 +130,7 @@ class TokenizerStage(Stage):
 
         The loss is NaN when a quantizer says that a value was not finite: compiled code cannot raise, and the loop stops.
         """
-        signals = self._signals(indices)
+        signals = self._next_signals(indices)
         result: Tokenized = modules[0](signals)
         reconstruction = self.objective.reconstruction(result, signals)
         losses = reconstruction | result.losses
@@ -136,9 +158,26 @@ class TokenizerStage(Stage):
             notices = [*notices, *self.game_doctor.report(step, total, finished=finished)]
         return Report(values, notices)
 
+    def _analysis(self) -> list[nn.Module]:
+        return [self.tokenizer.encoder, *self.tokenizer.quantizers]
+
+    def _next_signals(self, positions: Tensor) -> Tensor:
+        """The signals at these positions; those that were announced are begun to be loaded when these have been."""
+        self._ahead = self._ahead or Ahead(self._loaded)
+        loaded = self._ahead.take(positions)
+        if self._announced is not None:
+            self._ahead.announce(self._announced)
+            self._announced = None
+        return to_device(loaded, self._device())
+
     def _signals(self, positions: Tensor) -> Tensor:
-        device = next(self.tokenizer.parameters()).device
-        return self.dataset.signals(self.indices[positions].tolist()).to(device)
+        return to_device(self._loaded(positions), self._device())
+
+    def _loaded(self, positions: Tensor) -> Tensor:
+        return pinned(self.dataset.signals(self.indices[positions].tolist()), self._device())
+
+    def _device(self) -> torch.device:
+        return next(self.tokenizer.parameters()).device
 
 
 def tokenizer_config(experiment: Experiment) -> dict[str, Any]:
