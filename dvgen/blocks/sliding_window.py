@@ -18,6 +18,7 @@ from dvgen.blocks.conditioning import check_context
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
+from dvgen.interfaces.packing import packed
 from dvgen.interfaces.prior import AutoregressivePrior, Prior, State, check_batch, evaluating
 from dvgen.interfaces.sampling import Drawing, Sampling
 
@@ -119,7 +120,7 @@ class SlidingWindow(Prior):
         check_batch(self.levels, context, generators, given)
         check_context(context, self.context, context.batch)
         contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
-        with evaluating(self), torch.inference_mode():
+        with evaluating(self), torch.inference_mode(), packed(self, context.batch):
             drawing = Drawing(
                 self.level.length,
                 sampling,

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from dvgen.errors import ConfigError
 from dvgen.experiment import AUTO, PRECISIONS, Experiment, parse_data, table_of
 from dvgen.recipes import Recipe, read_recipe
 from dvgen.registry import Registry
-
 
 _EXPERIMENT = (
     click.option(

@@ -13,6 +13,7 @@ from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.codes import MASKED, Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.model import Model
+from dvgen.interfaces.packing import packed
 from dvgen.interfaces.sampling import Drawing, Sampling
 
 State = Any
@@ -117,7 +118,7 @@ class AutoregressivePrior(Prior, ABC):
     ) -> Codes:
         check_batch(self.levels, context, generators, given)
         contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
-        with evaluating(self), torch.inference_mode():
+        with evaluating(self), torch.inference_mode(), packed(self, context.batch):
             drawing = Drawing(
                 self.level.length, sampling, generators, device=_device(self), given=None if given is None else given[0]
             )
