@@ -65,7 +65,9 @@ def test_every_function_and_constant_of_the_interfaces_is_named():
     said = named(INTERFACES)
     for module in modules(dvgen.interfaces):
         assert {plain_signature(function) for function in public(module, inspect.isfunction)} - said == set()
-        constants = {name for name, value in vars(module).items() if name.isupper() and not inspect.isclass(value)}
+        constants = {
+            name for name, value in vars(module).items() if re.fullmatch("[A-Z][A-Z_]*", name) and not inspect.isclass(value)
+        }
         assert constants - said == set()
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from toy_runs import TINY_GPT, dvgen, experiment, loop, session, settings
 from unread_fields import configurable, fields_read, unread_fields, unread_settings
 
-import dvgen.interfaces.prior as prior_interface
+import dvgen.interfaces.sampling as sampling_interface
 from dvgen import tokenizer as tokenizers
 from dvgen.assembly import build
 from dvgen.compare import evaluate_run
@@ -36,6 +36,7 @@ from dvgen.interfaces.loss import AdversarialLoss
 from dvgen.interfaces.sampling import Sampling, draw
 from dvgen.training import adversarial
 from dvgen.training import loop as training_loop
+from dvgen.training import player as training_player
 from dvgen.training.adversarial import Game
 from dvgen.training.loop import Loop, Plan
 from dvgen.training.pipeline import read_run
@@ -106,7 +107,7 @@ def kept(top_p: float) -> int:
 def test_defect_6_top_p_needs_no_top_k(monkeypatch: pytest.MonkeyPatch) -> None:
     """taming-transformers, sample_fast: top-p is ignored when top-k is None."""
     assert [kept(top_p) for top_p in (0.4, 0.7, 0.8, 1.0)] == [1, 2, 3, 4]
-    monkeypatch.setattr(prior_interface, "_truncate", top_p_needs_top_k)
+    monkeypatch.setattr(sampling_interface, "_truncate", top_p_needs_top_k)
     assert kept(0.4) == 4, "planted"
 
 
@@ -158,7 +159,7 @@ def first_step(folder: Path) -> float:
 def test_defect_8_the_first_step_has_the_rate_of_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """rosinality/vq-vae-2-pytorch: scheduler.step() before optimizer.step(), so no step has its own rate."""
     assert first_step(tmp_path / "run") == pytest.approx(0.0025, rel=1e-2)
-    monkeypatch.setattr(training_loop, "Player", Clocked)
+    monkeypatch.setattr(training_player, "Player", Clocked)
     assert first_step(tmp_path / "planted") == pytest.approx(0.01, rel=1e-2), "planted"
 
 
