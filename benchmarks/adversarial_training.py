@@ -49,6 +49,7 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> tuple[dict[str
         f"evaluate.samples={options.samples}",
     ]
     command += ["--tokenizer-budget", f"steps:{options.steps}", "--budget", f"steps:{options.prior_steps}"]
+    command += ["--precision", "32-true"]  # the same on every machine
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603
     (group,) = json.loads(done.stdout)["groups"]
     return group, folder

@@ -33,6 +33,8 @@ from dvgen.training.pipeline import OpenData, open_data
 from dvgen.training.session import Hardware, Session, open_session
 from dvgen.training.tokenizer import train_tokenizer
 
+PRECISION = "32-true"
+"""On every machine: usage and PSNR are compared with those that are kept."""
 VQ = {"use": "vq", "num_codes": 512}
 CASES: dict[str, dict[str, Any]] = {
     "vq": VQ,
@@ -85,6 +87,7 @@ def experiment_of(plugins: Plugins, quantizer: dict[str, Any], options: argparse
     table["data"] = {"use": use} | ({"location": location} if location else {})
     table["quantizer"] = [quantizer]
     table["train"]["tokenizer"]["budget"] = f"steps:{options.steps}"
+    table["train"]["precision"] = PRECISION
     return resolved(plugins.registry, checked_experiment(plugins.registry, table))
 
 
@@ -138,7 +141,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/codebook-usage"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    session = open_session(discover(), StopRequest(), Hardware(accelerator="auto"))
+    session = open_session(discover(), StopRequest(), Hardware(accelerator="auto", precision=PRECISION))
     wanted = options.only.split(";") if options.only else list(CASES)
     results = []
     print(f"{'quantizer':20s} {'codes':>14s} {'usage %':>15s} {'perplexity':>17s} {'PSNR dB':>8s}", flush=True)

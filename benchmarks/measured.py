@@ -14,7 +14,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,6 +173,15 @@ def told(value: object) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e4:
         return f"{value:.4g}"
     return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.1e}"
+
+
+def packages_there(*names: str) -> dict[str, str]:
+    """Those of these distributions that are installed, with their versions."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def cpu_model() -> str:

@@ -26,6 +26,7 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "dvgen", "compare", "--prior", "pixelsnail,gpt", "--match", "params", "--json"]
     command += ["--data", options.data, "--seeds", str(options.seeds), "--out", str(options.out)]
     command += ["--tokenizer-budget", f"steps:{options.tokenizer_steps}"]
+    command += ["--precision", "32-true"]  # the same on every machine
     command += ["--budget", f"steps:{options.steps},seconds:{options.seconds:g}"]
     return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))  # noqa: S603
 

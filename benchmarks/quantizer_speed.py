@@ -6,8 +6,8 @@
 
 A step is forward, backward (of the vectors' squares and of all losses) and the codebook's update; an optimizer is in none.
 All get the same features, each in the layout it takes: dvgen and taming maps (b, d, 32, 32), the others (b, 32, 32, d) or
-(1, n, d). The steps take turns; printed are the median of each, their ratio, and the median of one bare matrix product of the
-size of the search, n x d by d x k, into memory that is there already: what a search on this machine cannot do without.
+(1, n, d). The steps take turns; printed are the median of each, theirs over ours, and the median of one bare matrix product of
+the size of the search, n x d by d x k, into memory that is there already: what a search on this machine cannot do without.
 
 Memory is measured in a second process, in which the allocator returns every block at once: the highest resident size during a
 step less the resident size before it, the median of three steps (Linux only).
@@ -20,11 +20,9 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from measured import Report, Row, extra_bytes, in_process, interleaved, option_parser
+from measured import Report, Row, extra_bytes, in_process, interleaved, option_parser, packages_there
 from peers import Peers, add_option, opened
 from quantizer_peers import Case, Size, Step, cases, maps, peer_step
 from torch import Tensor
@@ -108,24 +106,13 @@ def row(case: Case, options: argparse.Namespace) -> Row:
     }
 
 
-def installed(names: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """The peers that are packages and are there, with their versions."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def main() -> None:
     """Print the table."""
     parser = option_parser(__doc__, rounds=7, parts=NAMES)
     add_option(parser, CHECKOUTS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    peers, packages = opened(options.peer, CHECKOUTS), installed()
+    peers, packages = opened(options.peer, CHECKOUTS), packages_there(*PACKAGES)
     if options.child:
         print(json.dumps(measure(cases()[int(options.child[0])], options.child[1], options.rounds, peers)))
         return

@@ -17,12 +17,11 @@ import argparse
 import json
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import peers
 import torch
-from measured import Report, Row, Timing, extra_bytes, in_process, in_turn, option_parser, seconds
+from measured import Report, Row, Timing, extra_bytes, in_process, in_turn, option_parser, packages_there, seconds
 from peers import Peers
 from plain_pixelsnail import PlainPixelSNAIL
 from sampling_growth import growth_rows, state_bytes
@@ -167,7 +166,7 @@ def pixelcnn(report: Report, others: Peers) -> None:
         ways = [whole_grid(prior), *_pythae(side)]
         checks.append({"codes": f"{side}x{side}"} | _agreement(prior, ways[0], side))
         rows += _compare(report, f"{side}x{side}", prior, ways)
-    notes = [] if len(ways) > 1 else ["without pythae: it is not installed"]
+    notes = [] if len(ways) > 1 else ["without pythae: not installed; pip install -e '.[bench]'"]
     report.table(f"pixelcnn, defaults, {parameters(prior)} parameters, batch {BATCH}", rows, *notes)
     report.table("the same: largest differences of logits from a full pass, and codes that differ for equal generators", checks)
 
@@ -184,7 +183,8 @@ def _pythae(side: int) -> list[Way]:
         made: Tensor = network({"data": codes.unsqueeze(1).float()}).out
         return made.squeeze(2).movedim(1, -1)
 
-    return [Way(f"pythae {version('pythae')} ({parameters(network)} parameters)", logits, until_row=False)]
+    (version,) = packages_there("pythae").values()
+    return [Way(f"pythae {version} ({parameters(network)} parameters)", logits, until_row=False)]
 
 
 def growth(report: Report, others: Peers) -> None:
@@ -198,7 +198,7 @@ def memory(report: Report, others: Peers) -> None:
     """Peaks, each in a process of its own."""
     rows = []
     for name in LARGE:
-        found = in_process(["--child", name], threads=report.options.threads, memory=True)
+        found = in_process(["--child", name], threads=report.options.threads)  # handing every block back costs minutes here
         rows.append({"prior": name, **{key: value / 2**20 for key, value in found.items()}})
     title = f"MiB while {LARGE_BATCH} images of {LARGE_SIDE}x{LARGE_SIDE} codes are drawn"
     report.table(title, rows, "peak: highest resident size less that before, with the weights in memory already")
@@ -237,7 +237,7 @@ def main() -> None:
     report = Report(options)
     for name in options.only:
         PARTS[name](report, others)
-    report.write(peers=others.versions())
+    report.write(peers=packages_there("pythae") | others.versions())
 
 
 if __name__ == "__main__":

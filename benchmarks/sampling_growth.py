@@ -17,6 +17,8 @@ from sampling_ways import make, with_cache
 from torch import Tensor, nn
 
 SIDES, BATCH, POINTS = (8, 16, 32, 64), 4, 9
+SHORT = 2
+"""How many of the grids are timed in several rounds: one round of the others takes long enough to say what it says."""
 
 
 class Attentions(NamedTuple):
@@ -39,12 +41,13 @@ def attentions(name: str, config: Any) -> Attentions | None:
 def growth_rows(name: str, rounds: int) -> tuple[list[Row], str]:
     """A row a grid, and a line that says how much of the growth is attention's."""
     works: dict[Any, Work] = {side: partial(with_cache, make(name, side), BATCH) for side in SIDES}
-    found = interleaved(works, 1, warm=0) | interleaved({side: works[side] for side in SIDES[:2]}, rounds)
+    found = interleaved(works, 1, warm=0) | interleaved({side: works[side] for side in SIDES[:SHORT]}, rounds)
     kind = attentions(name, make(name, 8).config)
     bandwidth = 2 * LARGE / min(seconds(copy(LARGE)) for _ in range(5))
     rows: list[Row] = []
     for side in SIDES:
-        row: Row = {"codes": f"{side}x{side}", "ms a position": found[side].median / side**2 * 1e3}
+        row: Row = {"codes": f"{side}x{side}", "runs": rounds if side in SIDES[:SHORT] else 1}
+        row |= {"ms a position": found[side].median / side**2 * 1e3}
         if kind is not None:
             row |= _attention_costs(kind, side**2, bandwidth)
         first = rows[0] if rows else row

@@ -14,9 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
-from measured import Report, Row, Timing, option_parser, timing
+from measured import Report, Row, Timing, option_parser, packages_there, timing
 
 HELP_BAR = 0.25
 """Seconds of CPU time that `dvgen --help` may take."""
@@ -39,7 +38,7 @@ def main() -> None:
     """Print the table."""
     options = option_parser(__doc__, rounds=7).parse_args()
     report = Report(options)
-    found = {name: installed for name in PEERS if (installed := _version(name))}
+    found = packages_there(*PEERS)
     codes = {name: name for name in IMPORTS} | {name: _of_command(name) for name in COMMANDS}
     codes |= {f"{PEERS[name]} ({found[name]})": PEERS[name] for name in found}
     spent = measured(codes, options.rounds, options.threads)
@@ -98,13 +97,6 @@ def _used() -> float:
     """CPU time of every interpreter that has ended so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

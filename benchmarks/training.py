@@ -7,14 +7,19 @@ gpt     a transformer of 8 layers x 256 on 16x16 codes, against taming-transform
 vqvae2  stage one of VQ-VAE-2 at 64 and 128 pixels, against rosinality's
 vqgan   stage one of VQGAN at 64 pixels, alone and with its discriminator, against taming-transformers'; no LPIPS on either side
 
-A step is forward, backward and optimizer on one batch that stays. dvgen's is taken with stage, players and precision
-of a run (AdamW, gradients clipped); theirs with Adam, as in their scripts. "speed / X" is how many times as fast as X a row is.
-"of limit": operations a second over what this machine's matrix product reaches in that precision (`machine_limits.py`). Medians
-of steps that take turns. The compiler's time is a column of its own and in no median.
+A step is forward, backward and optimizer on one batch that stays, in an order that changes. dvgen's is the step of its
+training loop: the batch is taken from its source, gradients are clipped, what is not finite is looked for, and the optimizer is
+AdamW, fused. Theirs is what their scripts do, with the optimizer they have there (Adam; AdamW of minGPT) in torch's default
+form; the batch is handed to them. In bfloat16 all of them are under the same autocast.
+
+A column that begins with "speed /" says how many times as fast as that one a row is. Those are the sides in float32, as the
+peers are written: to see what the code alone does in bfloat16, compare two rows of bfloat16 by their ms. "of limit": operations
+a second over what this machine's matrix product reaches in that precision (`machine_limits.py`). Medians of steps that take
+turns. The compiler's time is a column of its own (with the first step in it) and in no median.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -22,7 +27,7 @@ import peers
 import torch
 import torch.nn.functional as F
 from machine_limits import Limits, limits
-from measured import Report, Row, Timing, interleaved, option_parser
+from measured import Report, Row, Timing, interleaved, option_parser, seconds
 from peers import Peers
 from plain_pixelsnail import PlainPixelSNAIL
 from torch import Tensor
@@ -30,6 +35,7 @@ from training_sides import NUM_CODES, RATE, Side, in_turn_sides, make_prior, ope
 from training_stages import stage_one
 
 from dvgen.interfaces.context import Context
+from dvgen.training.compilation import Compilation
 
 SNAIL = ((16, 32), (32, 8))
 """Side of the grid, and batch."""
@@ -46,20 +52,24 @@ class Bench:
 
     def rows(self, case: str, sides: Mapping[str, Side]) -> list[Row]:
         """A row a side; ratios against every side of another party in float32."""
-        found = interleaved({name: side.step for name, side in sides.items()}, self.report.options.rounds)
+        compilation = Compilation([module for side in sides.values() for module in side.compiled])
+        with compilation.active() if compilation.modules else nullcontext():
+            compiling = {name: seconds(side.step) for name, side in sides.items() if side.compiled}
+            found = interleaved({name: side.step for name, side in sides.items()}, self.report.options.rounds)
         bases = [name for name in sides if name.endswith("float32") and not name.startswith("dvgen")]
-        return [self._row(case, name, side, found, bases) for name, side in sides.items()]
+        rows = [self._row(case, name, side, found, bases) for name, side in sides.items()]
+        return [row | ({"compiling, s": compiling.get(str(row["step"]))} if compiling else {}) for row in rows]
 
     def _row(self, case: str, name: str, side: Side, found: Mapping[str, Timing], bases: list[str]) -> Row:
         own = found[name]
         row: Row = {"case": case, "step": name, "parameters": side.parameters, "ms": own.median * 1e3}
-        row |= {f"speed / {base.removesuffix(' float32')}": found[base].median / own.median for base in bases}
+        row |= {f"speed / {base}": found[base].median / own.median for base in bases}
         row["spread"] = f"{own.spread:.0%}"
-        if side.compile_s is None:
+        if not side.compiled:
             rate = operations(side.step) / own.median
             row["GFLOP/s"] = rate / 1e9
             row["of limit"] = f"{rate / (self.limit.bfloat16 if 'bfloat16' in name else self.limit.float32):.0%}"
-        return row | ({"compiling, s": side.compile_s} if self.compiled else {})
+        return row
 
 
 def snail(bench: Bench) -> None:
@@ -101,7 +111,7 @@ def gpt(bench: Bench) -> None:
     if "taming" in bench.others:
         module, flat = bench.others.module("taming", "taming.modules.transformer.mingpt"), codes.flatten(1)
         network = module.GPT(NUM_CODES, side**2, n_layer=GPT["layers"], n_head=GPT["heads"], n_embd=GPT["dim"]).train()
-        sides |= their_sides("taming", lambda: network(flat, targets=flat)[1], network)
+        sides |= their_sides("taming", lambda: network(flat, targets=flat)[1], network, torch.optim.AdamW)
     rows = bench.rows(f"{side}x{side}, batch {batch}", sides)
     bench.report.table("gpt, 8 layers x 256, 8 heads, no dropout", rows, *bench.others.missing("taming"))
 
@@ -142,7 +152,8 @@ def vqgan(bench: Bench) -> None:
         if "taming" in bench.others:
             sides |= _taming_vqgan(bench.others, signals, playing=bool(game))
         rows += bench.rows(f"{case}, {pixels} pixels, batch {batch}", sides)
-    bench.report.table("vqgan, stage one, 64 channels x 1, 2, 2", rows, *bench.others.missing("taming"))
+    note = "with discriminator: taming's script makes the images once for each of the two players, dvgen's step makes them once"
+    bench.report.table("vqgan, stage one, 64 channels x 1, 2, 2", rows, note, *bench.others.missing("taming"))
 
 
 def _taming_vqgan(others: Peers, signals: Tensor, *, playing: bool) -> dict[str, Side]:

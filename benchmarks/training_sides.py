@@ -1,11 +1,11 @@
 """Training steps of dvgen, as its loop takes them, and of peers, as their scripts do."""
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from measured import Work, seconds
+from measured import Work
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,7 +16,7 @@ from dvgen.interfaces.codes import Level
 from dvgen.interfaces.context import ContextShape
 from dvgen.interfaces.prior import Prior
 from dvgen.training.interrupt import StopRequest
-from dvgen.training.player import Player, players_of
+from dvgen.training.loop import Loop, Plan
 from dvgen.training.prior import PriorStage
 from dvgen.training.session import Hardware, Session, open_session
 from dvgen.training.stage import Stage
@@ -26,11 +26,11 @@ PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
 class Side(NamedTuple):
-    """One of those that are compared. step: one training step. compile_s: what the first one took, if it was compiled."""
+    """One of those that are compared. step: one training step. compiled: the modules that are to be compiled for it."""
 
     step: Work
     parameters: int
-    compile_s: float | None = None
+    compiled: Sequence[nn.Module] = ()
 
 
 class FixedCodes:
@@ -45,8 +45,8 @@ class FixedCodes:
         return len(self.batch)
 
     def codes(self, split: str, indices: Tensor) -> tuple[Tensor, ...]:
-        """The maps of the batch."""
-        return (self.batch,)
+        """The maps of the batch at these indices."""
+        return (self.batch[indices],)
 
 
 def session(precision: str) -> Session:
@@ -83,39 +83,24 @@ def our_sides(build: Callable[[Session], Stage], batch: int, *, compiled: bool) 
 
 
 def _our_side(stage: Stage, opened: Session, batch: int, compiling: bool) -> Side:
-    stage.module.train()
-    stage.initialise()
-    players = players_of(opened.fabric, stage, Training(lr=RATE, betas=(0.9, 0.999), batch=batch))
-    if compiling:
-        for module in stage.compiled():
-            module.compile(dynamic=False)
-    numbers = itertools.count()
+    loop = Loop(opened, stage, Plan(Path("never-written"), Training(lr=RATE, betas=(0.9, 0.999), batch=batch), 0, {}))
+    loop._prepare(None)
 
     def step() -> None:
-        _take_step(stage, players, opened, torch.arange(batch), next(numbers))
+        loop._take_step(1.0)
+        loop.meter.steps += 1
 
-    trained = [stage.module, *([stage.rival.module] if stage.rival else [])]
-    return Side(step, sum(map(parameters, trained)), seconds(step) if compiling else None)
-
-
-def _take_step(stage: Stage, players: Sequence[Player], opened: Session, indices: Tensor, number: int) -> None:
-    """What the training loop does at a step of one micro-batch, but for what it writes down."""
-    stage.schedule(number)
-    result = stage.compute([player.wrapped for player in players], indices, number)
-    losses = [loss for loss in (result.loss, result.rival_loss) if loss is not None]
-    for loss in losses:
-        opened.fabric.backward(loss)
-    for player in players[: len(losses)]:
-        player.clip(opened.fabric, 1.0)
-        player.step(number + 1)
-    stage.update(result.pending)
+    trained = [player.module for player in loop.players]
+    return Side(step, sum(map(parameters, trained)), stage.compiled() if compiling else ())
 
 
-def their_sides(name: str, loss: Callable[[], Tensor], network: nn.Module) -> dict[str, Side]:
-    """A peer's step in both precisions, with Adam, as all of their scripts have it. Weights are shared by the two."""
+def their_sides(
+    name: str, loss: Callable[[], Tensor], network: nn.Module, make: type[torch.optim.Optimizer] = torch.optim.Adam
+) -> dict[str, Side]:
+    """A peer's step in both precisions, with an optimizer as its scripts make it. Weights are shared by the two."""
     found = {}
     for precision in PRECISIONS:
-        optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+        optimizer = make(network.parameters(), lr=RATE)
         found[f"{name} {precision}"] = Side(_their_step([(loss, optimizer)], precision), parameters(network))
     return found
 

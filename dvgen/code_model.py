@@ -48,7 +48,12 @@ class CodeModel(nn.Module):
         sampling: Sampling,
         given: Codes | None = None,
     ) -> Codes:
-        """Draw codes of all levels, one sample a generator; `given` holds codes to keep, MASKED where free."""
+        """Draw codes of all levels, one sample a generator; `given` holds codes to keep, MASKED where free.
+
+        Raises ShapeError, before anything is drawn, unless `given` holds codes of every level.
+        """
+        if given is not None:
+            check_codes(given, self.levels)
         drawn: Codes = ()
         for prior in self._each():
             own = None if given is None else given[len(drawn) : len(drawn) + len(prior.levels)]

@@ -159,6 +159,19 @@ def test_what_nobody_opened_for_long_makes_room(tmp_path: Path) -> None:
     assert names(tmp_path) == ["new", "used"]
 
 
+def test_what_others_keep_in_the_same_place_is_not_ours_to_remove(tmp_path: Path) -> None:
+    """However old: the place is named by the user, who may keep pictures there."""
+    write(tmp_path / "old")
+    (tmp_path / "old" / "note.txt").touch()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat.png").touch()
+    (tmp_path / "file").touch()
+    for path in list(tmp_path.iterdir()):
+        os.utime(path, times=(0, 0))
+    write(tmp_path / "new")
+    assert names(tmp_path) == ["file", "new", "old", "pictures"]
+
+
 @pytest.mark.parametrize("place", [0, 31, 32, 40, 200, -1])
 def test_a_damaged_record_is_not_believed(tmp_path: Path, place: int) -> None:
     """Whichever byte it is: the folder is removed, with a warning."""
@@ -178,6 +191,17 @@ def test_rows_that_do_not_fit_the_record_are_not_believed(tmp_path: Path, damage
     rows.write_bytes({"shorter": data[:-1], "longer": data + b"x", "gone": b"", "header": b"x" + data[1:]}[damage])
     if damage == "gone":
         rows.unlink()
+    with pytest.warns(UserWarning, match="a: damaged"):
+        assert CachedRows.open(tmp_path / "a") is None
+    assert names(tmp_path) == []
+
+
+def test_a_header_that_cannot_be_parsed_is_damage_and_no_failure(tmp_path: Path) -> None:
+    """numpy reads it as source text of Python, and an unmatched bracket is no ValueError there."""
+    write(tmp_path / "a")
+    rows = tmp_path / "a" / ROWS
+    data = rows.read_bytes()
+    rows.write_bytes(data[:20] + b"(" + data[21:])
     with pytest.warns(UserWarning, match="a: damaged"):
         assert CachedRows.open(tmp_path / "a") is None
     assert names(tmp_path) == []

@@ -148,6 +148,14 @@ def test_sampling_completes_what_is_given_and_draws_the_finer_level_given_it() -
     assert all(torch.equal(a, b) for a, b in zip(everything, drawn, strict=True))
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_codes_of_more_or_fewer_levels_are_not_completed(count: int) -> None:
+    """And codes of levels that the model lacks are not passed over in silence."""
+    given = tuple(torch.zeros(1, 1, 2, dtype=torch.int64) for _ in range(count))
+    with pytest.raises(ShapeError, match=f"expected codes of 2 levels, got {count}"):
+        model().sample([Generator()], sampling=Sampling(), given=given)
+
+
 def test_samples_follow_the_probabilities() -> None:
     """Frequencies of all 36 outcomes against the enumerated probabilities, by the G-test's normal approximation."""
     product, n = model(seed=5), 4000

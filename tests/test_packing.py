@@ -76,3 +76,60 @@ def test_other_types_and_autocast_are_left_alone(asked: list[int]) -> None:
     with torch.autocast("cpu", torch.bfloat16), packed(narrowed, 2):
         assert narrowed(torch.ones(1, 96)).dtype == torch.bfloat16
     assert asked == []
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
+@torch.no_grad()
+def test_a_block_within_a_block_takes_nothing_away_from_it(asked: list[int]) -> None:
+    """As when one prior wraps another."""
+    own = model()
+    with packed(own, 2):
+        with packed(own, 2):
+            own(torch.ones(1, 96))
+        own(torch.ones(1, 96))
+    assert len(asked) == 4
+    assert all("forward" not in vars(part) for part in own.modules())
+
+
+@torch.no_grad()
+def test_a_layer_with_a_forward_of_its_own_keeps_it(asked: list[int]) -> None:
+    own = nn.Linear(300, 300)
+    own.forward = torch.zeros_like  # type: ignore[method-assign, assignment]
+    with packed(own, 2):
+        assert not own(torch.ones(1, 300)).any()
+    assert own.forward is torch.zeros_like
+    assert asked == []
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@torch.no_grad()
+def test_a_weight_that_is_made_anew_at_every_call_is_never_an_old_one() -> None:
+    """Weight normalisation by hooks: what stands in `weight` is that of the last call, before the optimiser's step."""
+    own, x = nn.utils.weight_norm(nn.Linear(300, 300)), torch.ones(1, 300)
+    own.get_parameter("weight_g").mul_(3)
+    with packed(own, 1):
+        found = own(x)
+    torch.testing.assert_close(found, own(x))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
+def test_without_memory_for_all_layouts_none_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, lay_out = model(), torch.ops.mkldnn._reorder_linear_weight
+
+    def second_fails(weight: torch.Tensor, rows: int) -> torch.Tensor:
+        if weight.shape[0] == 96:
+            raise MemoryError
+        return lay_out(weight, rows)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", second_fails)
+    with pytest.raises(MemoryError), packed(own, 2):
+        pass
+    assert all("forward" not in vars(part) for part in own.modules())
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
+@torch.no_grad()
+def test_where_onednn_is_switched_off_it_is_not_used(asked: list[int]) -> None:
+    with torch.backends.mkldnn.flags(enabled=False), packed(own := model(), 2):
+        own(torch.ones(1, 96))
+    assert asked == []

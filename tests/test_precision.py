@@ -6,15 +6,16 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from toy_runs import TINY_GPT, dvgen, loop, session, settings
+from toy_components import NoiseDataset
+from toy_runs import TINY_GPT, dvgen, experiment, loop, session, settings, toy_cache
 
 from dvgen.config import structure
 from dvgen.errors import ConfigError
 from dvgen.experiment import PRECISIONS, Experiment, Train, experiment_from
 from dvgen.training.finiteness import Finiteness
-from dvgen.training.prior import prior_config
+from dvgen.training.prior import prior_config, train_prior
 from dvgen.training.session import Hardware, resolve_precision
-from dvgen.training.tokenizer import tokenizer_config
+from dvgen.training.tokenizer import tokenizer_config, train_tokenizer
 
 USAGE = 2
 
@@ -82,6 +83,18 @@ def test_hardware_computes_in_no_precision_called_auto() -> None:
         structure({"precision": "auto"}, Hardware)
     with pytest.raises(ConfigError, match="'32-true' or 'bf16-mixed'"):
         structure({"precision": "16"}, Hardware)
+
+
+@pytest.mark.parametrize(("said", "computed"), [("auto", "32-true"), ("bf16-mixed", "32-true"), ("32-true", "bf16-mixed")])
+def test_nothing_is_trained_in_another_precision_than_it_says(tmp_path: Path, said: str, computed: str) -> None:
+    """Its digest says so too: as a library, dvgen is given experiment and session apart, and "auto" decides nothing."""
+    opened = session(precision=computed)
+    chosen = experiment(opened, train={"precision": said})
+    with pytest.raises(ConfigError, match=f"'{said}', but this session computes in '{computed}'.*resolve_precision"):
+        train_tokenizer(opened, chosen, NoiseDataset(), torch.arange(8), tmp_path / "tokenizer")
+    with pytest.raises(ConfigError, match=f"'{said}', but this session computes in '{computed}'.*resolve_precision"):
+        train_prior(opened, chosen, toy_cache(tmp_path / "tokens"), tmp_path / "prior")
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens"}
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "prior"])

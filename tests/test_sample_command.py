@@ -226,8 +226,9 @@ def test_pictures_of_a_folder_and_of_a_file_are_completed(
     capsys.readouterr()
     code, line = refused(capsys, "sample", str(labelled), "--complete", str(first), *keep)
     assert (code, "class 'all' is none of the run's: cat, dog" in line) == (USAGE, True)
-    code, line = refused(capsys, "sample", str(labelled), "--complete", str(tmp_path / "nothing"), *keep)
-    assert (code, "neither one of train, validation, test nor a folder" in line) == (USAGE, True)
+    for absent in (str(tmp_path / "nothing"), ""):
+        code, line = refused(capsys, "sample", str(labelled), "--complete", absent, *keep)
+        assert (code, "neither one of train, validation, test nor a folder" in line) == (USAGE, True)
     (tmp_path / "text.txt").write_text("no picture")
     for wrong in (tmp_path / "text.txt", tmp_path):
         code, line = refused(capsys, "sample", str(labelled), "--complete", str(wrong), *keep)

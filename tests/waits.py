@@ -15,6 +15,8 @@ WAITING = {
     "_unique", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave",
 }  # fmt: skip
 """Operations of a device that give the host a number, or a tensor of a size that depends on values."""
+INDEXING = {"index", "index_put", "index_put_"}
+"""The same where they are given a mask."""
 COPYING = {"tolist", "cpu", "numpy"}
 """Methods that bring a tensor to the host; one that is there already does not reach an operation."""
 OURS = ("dvgen", "plugins")
@@ -41,8 +43,9 @@ class Waits(TorchDispatchMode):
         self.found = found
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        masks = [part for part in (args[1] if func.overloadpacket.__name__ == "index" else ()) if part is not None]
-        if func.overloadpacket.__name__ in WAITING or any(mask.dtype == torch.bool for mask in masks):
+        name = func.overloadpacket.__name__
+        masks = [part for part in (args[1] if name in INDEXING else ()) if part is not None]
+        if name in WAITING or any(mask.dtype == torch.bool for mask in masks):
             self.found[_asker()] += 1
         return func(*args, **(kwargs or {}))
 

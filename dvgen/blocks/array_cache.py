@@ -70,7 +70,7 @@ class CachedRows:
                 raise ValueError("the record is not the one that was written")
             with np.load(io.BytesIO(data[32:]), allow_pickle=False) as arrays:
                 opened = cls(folder, dict(arrays))
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # numpy reads a damaged header as source text, which raises nearly anything
             _remove_damaged(folder, error)
             return None
         with suppress(OSError):
@@ -219,8 +219,8 @@ def _clear(parent: Path) -> None:
             if folder.name.startswith(ASIDE):
                 with _alone(folder):
                     pass
-            elif folder.stat().st_mtime < oldest:
-                remove(folder)
+            elif folder.stat().st_mtime < oldest and {path.name for path in folder.iterdir()} == {ROWS, RECORD}:
+                remove(folder)  # and nothing that somebody else keeps here
 
 
 def _close(file: BinaryIO) -> None:

@@ -18,8 +18,7 @@ from dvgen.blocks.conditioning import check_context
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import Codes, Level, check_codes
 from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.packing import packed
-from dvgen.interfaces.prior import AutoregressivePrior, Prior, State, check_batch, evaluating
+from dvgen.interfaces.prior import AutoregressivePrior, Prior, State
 from dvgen.interfaces.sampling import Drawing, Sampling
 
 Place = tuple[int, ...]
@@ -117,20 +116,8 @@ class SlidingWindow(Prior):
         generators: Sequence[Generator],
         given: Codes | None = None,
     ) -> Codes:
-        check_batch(self.levels, context, generators, given)
         check_context(context, self.context, context.batch)
-        contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
-        with evaluating(self), torch.inference_mode(), packed(self, context.batch):
-            drawing = Drawing(
-                self.level.length,
-                sampling,
-                generators,
-                device=next(self.parameters()).device,
-                given=None if given is None else given[0],
-            )
-            self._draw(drawing, contexts)
-            drawn = drawing.codes()
-        return (drawn.clone().unflatten(1, self.level.grid),)
+        return self._drawn_in_order(context, sampling, generators, given, self._draw)
 
     def _draw(self, drawing: Drawing, contexts: Sequence[Context]) -> None:
         """All codes, run by run; a window is kept from its first run to its last."""

@@ -183,8 +183,8 @@ def _opened(work: Work, path: Path) -> Iterator[Dataset]:
     splits = ", ".join(SPLITS)
     if not work.session.registry.load("dataset", choice.use).located:
         raise ConfigError(f"--complete {source}: the data set {choice.use!r} lies in no folder; expected one of {splits}")
-    if not path.exists():
-        raise ConfigError(f"--complete {source}: neither one of {splits} nor a folder or a file that is there")
+    if not source or not path.exists():  # an empty path would be the folder one stands in
+        raise ConfigError(f"--complete {source!r}: neither one of {splits} nor a folder or a file that is there")
     with tempfile.TemporaryDirectory() as alone:
         if path.is_file():
             shutil.copy(path, alone)

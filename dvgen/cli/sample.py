@@ -33,6 +33,9 @@ _STRIDE = (
     "Of --size: by how many codes of a level its window moves at once, at most by its own length. 1 predicts a code from the "
     "middle of a window, where borders leave room; more is faster [default: a quarter of the window]."
 )
+_PRECISION = (
+    "Of the prior while it draws. In bf16-true a sample may depend on how many are drawn with it (--batch), which is rounding."
+)
 
 
 @click.command(short_help="Draw samples from a finished run.")
@@ -54,9 +57,7 @@ _STRIDE = (
 @click.option("--stride", type=click.IntRange(min=1), help=_STRIDE)
 @click.option("--complete", metavar="SOURCE", help=_COMPLETE)
 @click.option("--keep", metavar="REGION", help=_KEEP)
-@click.option(
-    "--precision", default=PRECISIONS[0], show_default=True, type=click.Choice(PRECISIONS), help="Of the prior while it draws."
-)
+@click.option("--precision", default=PRECISIONS[0], show_default=True, type=click.Choice(PRECISIONS), help=_PRECISION)
 @click.option(
     "--batch", type=click.IntRange(min=1), help="How many at once; memory grows with it [default: evaluate.batch of the run]."
 )
@@ -96,7 +97,7 @@ def _size(text: str) -> tuple[int, ...]:
 
 
 def _report(done: Mapping[str, Any]) -> str:
-    what = "completions" if "keep" in done else "samples"
+    what = ("completion" if "keep" in done else "sample") + ("" if done["samples"] == 1 else "s")
     rate = done["samples"] / max(done["seconds"], 1e-9)
     precision = "" if done["precision"] == PRECISIONS[0] else f", {done['precision']}"
     return f"{done['samples']} {what} in {_figure(done['seconds'])} s ({_figure(rate)} a second{precision}): {done['file']}"

@@ -32,7 +32,7 @@ class Samples(NamedTuple):
 
 @frozen(kw_only=True)
 class Request:
-    """What to draw: n samples, `batch` at a time, which changes none of them.
+    """What to draw: n samples, `batch` at a time, which changes none of them but by rounding: in bfloat16, a code at times.
 
     labels: (n,) int64, or None for an unconditional model. given: codes (n, *grid) a level to keep, MASKED where free; or None.
     """

@@ -1,7 +1,7 @@
 """Linear layers whose weights are laid out for the processor once, not at every product: what drawing codes spends most on."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -16,28 +16,32 @@ def packed(model: nn.Module, rows: int) -> Iterator[None]:
     """In this block the Linear layers of a model on a CPU are computed with weights laid out for about `rows` rows at once.
 
     For evaluation without gradients, while the weights stay as they are: the layouts are copies, as large as the weights
-    themselves, and gone afterwards. Results differ by rounding. Without oneDNN, on another device, in another type than float32
-    or bfloat16, and under autocast, nothing is changed.
+    themselves, and gone afterwards. Results differ by rounding. Without oneDNN or with it switched off, on another device, in
+    another type than float32 or bfloat16, and under autocast, nothing is changed; nor is a layer that is packed already, has a
+    `forward` of its own, or a weight that is made anew at every call.
     """
-    chosen = [layer for layer in model.modules() if type(layer) is nn.Linear and _can_pack(layer.weight)]
-    with torch.no_grad():
-        for layer in chosen:
-            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight, rows)
+    with ExitStack() as stack:
+        for layer in [layer for layer in model.modules() if type(layer) is nn.Linear and _can_pack(layer)]:
+            with torch.no_grad():
+                weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight, rows)
             layer.forward = partial(_linear, weight=weight, bias=layer.bias)  # type: ignore[method-assign]
-    try:
+            stack.callback(delattr, layer, "forward")
         yield
-    finally:
-        for layer in chosen:
-            del layer.forward  # type: ignore[method-assign]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def _can_pack(weight: Tensor) -> bool:
-    known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    if not known or weight.device.type != "cpu" or weight.dtype not in SMALLEST or torch.is_autocast_enabled("cpu"):
+def _can_pack(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    own = isinstance(weight, nn.Parameter) and "forward" not in vars(layer)
+    if not own or not _has_onednn() or weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    native = weight.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return native and weight.numel() >= SMALLEST[weight.dtype]
+    native = weight.dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return native and weight.dtype in SMALLEST and weight.numel() >= SMALLEST[weight.dtype]
+
+
+def _has_onednn() -> bool:
+    here = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return here and bool(torch.backends.mkldnn.enabled)

@@ -1,7 +1,7 @@
 """Priors: p(codes | context), their likelihood and their samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,28 @@ class Prior(Model, ABC):
         count = torch.stack([(code != MASKED).sum() for code in codes]).sum()
         return -sum(term.sum() for term in terms) / count.clamp(min=1)  # type: ignore[return-value]
 
+    def _drawn_in_order(
+        self,
+        context: Context,
+        sampling: Sampling,
+        generators: Sequence[Generator],
+        given: Codes | None,
+        draw: Callable[[Drawing, Sequence[Context]], None],
+    ) -> Codes:
+        """`sample` of a prior over one level, whose codes `draw` draws position by position.
+
+        It is told the contexts for its logits: that with labels and, for guidance, that without. Raises as `check_batch` does.
+        """
+        check_batch(self.levels, context, generators, given)
+        (level,) = self.levels
+        contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
+        own, device = None if given is None else given[0], next(self.parameters()).device
+        with evaluating(self), torch.inference_mode(), packed(self, context.batch):
+            drawing = Drawing(level.length, sampling, generators, device=device, given=own)
+            draw(drawing, contexts)
+            codes = drawing.codes()
+        return (codes.clone().unflatten(1, level.grid),)  # a clone outside is no inference tensor: gradients may pass by
+
 
 class AutoregressivePrior(Prior, ABC):
     """A prior over one level that predicts one code after the other, in raster order (the last axis fastest).
@@ -116,22 +138,18 @@ class AutoregressivePrior(Prior, ABC):
         generators: Sequence[Generator],
         given: Codes | None = None,
     ) -> Codes:
-        check_batch(self.levels, context, generators, given)
-        contexts = [context] if sampling.guidance == 1.0 else [context, context.unconditional()]
-        with evaluating(self), torch.inference_mode(), packed(self, context.batch):
-            drawing = Drawing(
-                self.level.length, sampling, generators, device=_device(self), given=None if given is None else given[0]
-            )
-            states = [self.start(one) for one in contexts]
-            known, previous = drawing.known(), None
-            if known.shape[1]:
-                for state in states:
-                    self.skip(state, None, known)
-                previous = known[:, -1]
-            for position in range(known.shape[1], self.level.length):
-                previous = drawing.code(position, [self.step(state, previous) for state in states])
-            drawn = drawing.codes()
-        return (drawn.clone().unflatten(1, self.level.grid),)  # a clone outside is no inference tensor: gradients may pass by
+        return self._drawn_in_order(context, sampling, generators, given, self._draw_by_steps)
+
+    def _draw_by_steps(self, drawing: Drawing, contexts: Sequence[Context]) -> None:
+        """All codes, one position after the other."""
+        states = [self.start(one) for one in contexts]
+        known, previous = drawing.known(), None
+        if known.shape[1]:
+            for state in states:
+                self.skip(state, None, known)
+            previous = known[:, -1]
+        for position in range(known.shape[1], self.level.length):
+            previous = drawing.code(position, [self.step(state, previous) for state in states])
 
 
 @contextmanager
@@ -144,10 +162,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in trained:
             module.training = True
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def check_batch(levels: tuple[Level, ...], context: Context, generators: Sequence[Generator], given: Codes | None) -> None:

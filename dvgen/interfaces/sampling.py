@@ -33,7 +33,7 @@ class Drawing:
     """The codes of a batch of samples while they are drawn, one position after the other.
 
     Every position takes one number of its sample's generator, drawn or given, so that completing a sample repeats its free
-    positions. Nothing waits for the device before `codes`.
+    positions. Nothing waits for the device between `known` and `codes`.
     """
 
     def __init__(

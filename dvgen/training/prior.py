@@ -110,7 +110,8 @@ def new_code_model(registry: Registry, experiment: Experiment, cache: TokenCache
 
 
 def train_prior(session: Session, experiment: Experiment, cache: TokenCache, folder: Path) -> CodeModel:
-    """Train on the training split of the cache, or go on, or return what is finished; in evaluation mode."""
+    """Train on the cache's training split, or go on, or return what is finished, in evaluation mode; see `check_precision`."""
+    session.check_precision(experiment)
     model = new_code_model(session.registry, experiment, cache)
     seed = prior_seed(experiment)
     stage = PriorStage(model, cache, labels=experiment.labels, seed=seed, autocast=session.fabric.autocast)

@@ -44,11 +44,12 @@ class Hardware:
 
 @frozen
 class Session:
-    """The plugins, the launched Fabric and the stop request of one command; and whether models are compiled for training."""
+    """The plugins, the launched Fabric and the stop request of one command; how it trains: see `Hardware`."""
 
     plugins: Plugins
     fabric: Fabric
     stop: StopRequest
+    precision: str = "32-true"
     compile: bool = False
 
     @property
@@ -60,6 +61,15 @@ class Session:
         """Tell the plugins of an event, on rank 0 only."""
         if self.fabric.is_global_zero:
             self.plugins.broadcast(hook, **arguments)
+
+    def check_precision(self, experiment: Experiment) -> None:
+        """Raise ConfigError unless this session computes in the precision that the experiment says it is trained in."""
+        wanted = experiment.train.precision
+        if wanted != self.precision:
+            raise ConfigError(
+                f"train.precision: {wanted!r}, but this session computes in {self.precision!r}; open one for the precision of "
+                "resolve_precision(experiment), and train what that returns"
+            )
 
     def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any rank."""
@@ -124,7 +134,7 @@ def open_session(plugins: Plugins, stop: StopRequest, hardware: Hardware) -> Ses
         except (RuntimeError, ValueError) as error:
             asked = f"--accelerator {hardware.accelerator} --devices {hardware.devices}"
             raise ConfigError(f"{asked}: not on this machine: {str(error).splitlines()[0]}") from None
-    return Session(plugins, fabric, stop, hardware.compile)
+    return Session(plugins, fabric, stop, hardware.precision, hardware.compile)
 
 
 def close_session(session: Session) -> None:

@@ -226,7 +226,8 @@ def check_objective(session: Session, experiment: Experiment, tokenizer: Tokeniz
 
 
 def train_tokenizer(session: Session, experiment: Experiment, dataset: Dataset, indices: Tensor, folder: Path) -> Tokenizer:
-    """Train on the signals at `indices`, or go on, or return what is finished; in evaluation mode."""
+    """Train on the signals at `indices`, or go on, or return what is finished, in evaluation mode; see `check_precision`."""
+    session.check_precision(experiment)
     tokenizer = new_tokenizer(session.registry, experiment, dataset.shape)
     objective = make_objective(session, experiment, tokenizer)
     stage = TokenizerStage(tokenizer, objective, dataset, indices, seed=experiment.seed)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from attrs import evolve
 from torch import Generator, Tensor
 
 from dvgen.assembly import build
@@ -79,7 +78,7 @@ def train_briefly(session: Session, name: str, source: str, *, labels: bool) -> 
     kind = registry.load("prior", name)
     drawn: CodeSource = build(registry, "code-source", Choice(use=source))
     choice = PriorChoice(use=name, fields=unstructure(kind.scaled(kind.tiny(), WIDTH)))
-    experiment = Experiment(labels=labels, prior=(choice,), train=evolve(Train(), prior=TRAINING))
+    experiment = Experiment(labels=labels, prior=(choice,), train=Train(precision=session.precision, prior=TRAINING))
     with tempfile.TemporaryDirectory(prefix="dvgen-") as folder:
         cache = _cache(drawn, f"code source {source!r}", Path(folder) / "codes")
         model = train_prior(session, experiment, cache, Path(folder) / "prior")
