@@ -182,7 +182,9 @@ def test_a_damaged_assessment_is_made_again(copied: Path, damage: str, capsys: p
 
 
 def experiments(registry: Registry, priors: list[str]) -> list[Experiment]:
-    table = experiment_table(registry, NO_OPTIONS | {"tokenizer_budget": "steps:3", "budget": "steps:3"})
+    table = experiment_table(
+        registry, NO_OPTIONS | {"tokenizer_budget": "steps:3", "budget": "steps:3", "precision": "32-true"}
+    )
     sets = tuple(settings()[1:36:2])
     return expand(table, {"prior": priors}, put, lambda made: finished_experiment(registry, made, sets))
 
