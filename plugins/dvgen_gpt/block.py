@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dvgen.blocks import transformer
 
-STEP = 32
-"""By how many positions the room of a cache grows: with fewer it is laid out anew more often, with more it has more to read."""
+STEP, SHARE = 32, 8
+"""By how many positions the room of a cache grows, or by which part of it, if that is more: with less it is laid out anew more
+often, with more it has more to read."""
 
 
 class Cache:
@@ -46,8 +47,11 @@ class Cache:
 
 
 def room_for(end: int, length: int) -> int:
-    """The room of a cache that holds `end` of at most `length` positions."""
-    return min(-(-end // STEP) * STEP, length)
+    """The room of a cache that holds `end` of at most `length` positions: the next of 32, 64, ..., 512, 576, 640, ..."""
+    room = STEP
+    while room < end:
+        room += max(STEP, room // SHARE // STEP * STEP)
+    return min(room, length)
 
 
 def mask_from(position: int, count: int, length: int, like: Tensor) -> Tensor:
