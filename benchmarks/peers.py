@@ -85,7 +85,7 @@ class Peers:
 
     def versions(self) -> dict[str, str]:
         """Where each lies, and its commit if it is a checkout of git."""
-        return {name: f"{folder} at {_commit(folder)}" for name, folder in self.folders.items()}
+        return {name: f"{folder.name} at {_commit(folder)}" for name, folder in self.folders.items()}
 
     def missing(self, *names: str) -> list[str]:
         """What to tell of those that were not named."""
