@@ -83,7 +83,7 @@ class CoarserMap(nn.Module):
         x = rearrange(x, "b h w d -> b d h w")
         for block in self.blocks:
             x = block(x)
-        rows, columns = (_nearest(few, many, x.device) for few, many in zip(self.coarse, self.fine, strict=True))
+        rows, columns = (nearest_places(few, many, x.device) for few, many in zip(self.coarse, self.fine, strict=True))
         return rearrange(x[:, :, rows][:, :, :, columns], "b d h w -> b h w d")
 
 
@@ -108,6 +108,6 @@ class _ResidualConv(nn.Module):
         return x + self.mix(F.elu(self.near(F.elu(x))))
 
 
-def _nearest(few: int, many: int, device: torch.device) -> Tensor:
+def nearest_places(few: int, many: int, device: torch.device | None = None) -> Tensor:
     """For each of `many` places, which of `few` it lies on: in integers, where interpolate rounds a float scale."""
     return torch.arange(many, device=device) * few // many

@@ -12,6 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from dvgen.blocks.conditioning import nearest_places
 from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 
@@ -86,7 +87,7 @@ def kept_part(signals: Tensor, masks: Sequence[Tensor]) -> Tensor:
 def spread(cells: Tensor, size: tuple[int, ...]) -> Tensor:
     """Cells (*grid) over a finer grid: place i of an axis of s places belongs to cell floor(i g / s) of g cells."""
     for axis, (length, places) in enumerate(zip(cells.shape, size, strict=True)):
-        cells = cells.index_select(axis, torch.arange(places) * length // places)
+        cells = cells.index_select(axis, nearest_places(length, places))
     return cells
 
 

@@ -62,15 +62,8 @@ class Drawing:
         return self._given[:, :leading]
 
     def code(self, position: int, logits: Sequence[Tensor]) -> Tensor:
-        """The code (b,) of the next position, from its logits (b, k); for guidance those with and those without labels.
-
-        Guidance: Ho & Salimans, 2022, equation 6, on logits, with a scale of 1 for none.
-        """
-        scores = logits[0].double()
-        if len(logits) == 2:
-            free = logits[1].double()
-            scores = free + self.sampling.guidance * (scores - free)
-        code, total = _inverted(scores, self._numbers[position], self.sampling)
+        """The code (b,) of the next position, from its logits (b, k); for guidance those with and those without labels."""
+        code, total = _inverted(guided(logits, self.sampling.guidance), self._numbers[position], self.sampling)
         if self._given is not None:
             given = self._given[:, position]
             code = torch.where(given == MASKED, code, given)
@@ -83,6 +76,15 @@ class Drawing:
         if self._totals:
             _check_totals(torch.stack(self._totals))
         return torch.stack(self._drawn, dim=1)
+
+
+def guided(logits: Sequence[Tensor], guidance: float) -> Tensor:
+    """Logits in float64: those given alone, or those with labels extrapolated from those without, which stand second.
+
+    Ho & Salimans, 2022, equation 6, on logits, with a scale of 1 for none.
+    """
+    scores = [one.double() for one in logits]
+    return scores[0] if len(scores) == 1 else scores[1] + guidance * (scores[0] - scores[1])
 
 
 def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:

@@ -19,7 +19,7 @@ from dvgen.errors import ConfigError
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 from dvgen.interfaces.prior import Prior, check_batch, evaluating
-from dvgen.interfaces.sampling import Sampling, draw
+from dvgen.interfaces.sampling import Sampling, draw, guided
 from dvgen_masked.masks import SCHEDULES, bound_conditionals, masked_after, training_masks
 
 
@@ -177,7 +177,7 @@ class Masked(Prior):
                 # every sample takes its numbers at every step, needed or not, so that none depends on what is given
                 uniforms = torch.stack([torch.rand(2, length, generator=g, dtype=torch.float64) for g in generators]).to(device)
                 left = torch.tensor([schedule[step] if step < len(schedule) else 0 for schedule in schedules], device=device)
-                logits = _guided([self._logits(codes, one).double() for one in surroundings], sampling.guidance)
+                logits = guided([self._logits(codes, one) for one in surroundings], sampling.guidance)
                 drawn = draw(logits.flatten(0, 1), uniforms[:, 0].flatten(), sampling).unflatten(0, codes.shape)
                 heat = self.config.choice_temperature * (1 - (step + 1) / steps)
                 confidence = -self._costs(logits, drawn, smoothing=0.0) + heat * _gumbel(uniforms[:, 1])
@@ -206,11 +206,6 @@ class Masked(Prior):
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scores = rearrange(scores, "b t k -> b k t")
         return F.cross_entropy(scores, codes.clamp(min=0), reduction="none", label_smoothing=smoothing)
-
-
-def _guided(logits: list[Tensor], guidance: float) -> Tensor:
-    """The logits, (b, length, num_codes), extrapolated from those without labels if there are such."""
-    return logits[0] if len(logits) == 1 else logits[1] + guidance * (logits[0] - logits[1])
 
 
 def _gumbel(uniforms: Tensor) -> Tensor:
