@@ -1,4 +1,4 @@
-"""Plugins with one mistake each, of those that authors make: in the quantizer of the documentation, and in a small prior."""
+"""Plugins with one mistake each, of those that authors make: in the quantizer of the documentation, and in the toy prior."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,67 +6,7 @@ from typing import NamedTuple
 from doc_pages import ROOT
 
 EXAMPLE = ROOT / "docs" / "example_plugin"
-
-PRIOR = '''"""A prior that looks at the sum of the codes so far."""
-
-from typing import Any, final
-
-import torch
-from attrs import field, frozen
-from attrs.validators import ge
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from dvgen.blocks.conditioning import ClassEmbedding, check_context
-from dvgen.errors import ConfigError
-from dvgen.interfaces.codes import Level
-from dvgen.interfaces.context import Context, ContextShape
-from dvgen.interfaces.prior import AutoregressivePrior
-
-
-@final
-class SumPrior(AutoregressivePrior):
-    """Logits from a running sum of embedded codes, the place, and the label."""
-
-    @frozen(kw_only=True)
-    class Config:
-        """width: of the sum."""
-
-        width: int = field(default=6, validator=ge(1))
-
-    def __init__(self, config: Config, *, levels: tuple[Level, ...], context: ContextShape) -> None:
-        super().__init__(levels=levels, context=context)
-        if context.coarser:
-            raise ConfigError("prior 'sum': looks at no coarser levels; give it a level that has none")
-        self.codes = nn.Embedding(self.level.num_codes, config.width)
-        self.places = nn.Parameter(torch.randn(self.level.length, config.width))
-        self.classes = ClassEmbedding(context.num_classes, config.width) if context.num_classes else None
-        self.head = nn.Linear(config.width, self.level.num_codes)
-
-    def logits(self, codes: Tensor, context: Context) -> Tensor:
-        check_context(context, self.context, len(codes))
-        shown = self.codes(codes.flatten(1)) * self.places
-        before = F.pad(shown, (0, 0, 1, -1)).cumsum(dim=1)
-        hidden = before + self.places + self.around(context).unsqueeze(1)
-        return self.head(hidden.tanh()).unflatten(1, self.level.grid)
-
-    def start(self, context: Context) -> dict[str, Any]:
-        check_context(context, self.context, context.batch)
-        around = self.around(context)
-        return {"around": around, "sum": torch.zeros_like(around), "place": 0}
-
-    def step(self, state: dict[str, Any], previous: Tensor | None) -> Tensor:
-        place = state["place"]
-        if previous is not None:
-            state["sum"] = state["sum"] + self.codes(previous) * self.places[place - 1]
-        state["place"] = place + 1
-        return self.head((state["sum"] + self.places[place] + state["around"]).tanh())
-
-    def around(self, context: Context) -> Tensor:
-        """What the label adds everywhere, (b, width)."""
-        nothing = self.places.new_zeros(context.batch, self.places.shape[1])
-        return nothing if self.classes is None else self.classes(context.labels)
-'''
+TOYS = Path(__file__).with_name("contract_toys.py")
 
 
 class Mistake(NamedTuple):
@@ -118,10 +58,10 @@ MISTAKES = {
     ),
     "not-causal": Mistake(
         "prior", "before = F.pad(shown, (0, 0, 1, -1)).cumsum(dim=1)", "before = shown.cumsum(dim=1)",
-        "R7 causal_by_edit", ("code",), "return self.head(hidden",
+        "R7 causal_by_edit", ("code",), "return self._head(before",
     ),
     "cache-off-by-one": Mistake(
-        "prior", "self.places[place - 1]", "self.places[place]", "R9 steps_give_logits", ("step",), "return self.head(",
+        "prior", "self.places[place - 1]", "self.places[place]", "R9 steps_give_logits", ("step",), "return self._head(state",
     ),
     "no-bounds": Mistake(
         "quantizer", "steps: int = field(default=8, validator=ge(2))", "steps: int = 8", "K4 values_are_bounded",
@@ -142,10 +82,10 @@ def sound_files(kind: str, package: str) -> dict[str, str]:
         listing = listing.replace("dvgen_example.quantizer", f"{package}.component")
         component = (EXAMPLE / "dvgen_example" / "quantizer.py").read_text(encoding="utf-8")
     else:
-        component = PRIOR
+        component = TOYS.read_text(encoding="utf-8")  # all that it imports is public
         listing = (
             "from dvgen import Component, hookimpl\n\n\n@hookimpl\ndef dvgen_components():\n"
-            f'    return [Component("prior", "sum", "{package}.component:SumPrior", "sums of codes")]\n'
+            f'    return [Component("prior", "sum", "{package}.component:ToyPrior", "sums of codes")]\n'
         )
     project = f'[project]\nname = "{package}"\nversion = "1"\n[project.entry-points.dvgen]\nx = "{package}"\n'
     return {"pyproject.toml": project, f"{package}/__init__.py": listing, f"{package}/component.py": component}

@@ -4,14 +4,15 @@ import difflib
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from doc_pages import ROOT, blocks
+from example_pages import files_of, shown_files
+from tiny_experiment import budgets, experiment_file, invoke, private_imports
 
-from dvgen.cli import group
 from dvgen.contracts.pytest_quantizer import quantizer_contract
 from dvgen.discovery import discover
 from dvgen.scaffold.names import Names
@@ -26,48 +27,13 @@ EXAMPLE = ROOT / "docs" / "example_plugins" / "dvgen-cvq"
 PAGE = ROOT / "docs" / "tutorial_quantizer.md"
 MOST = 60
 """Lines that the tutorial promises its reader will have to write at most."""
-
-TINY = """
-[data]
-use = "shapes"
-shapes = 2
-positions = 3
-[encoder]
-use = "vqvae"
-channels = 8
-[decoder]
-use = "vqvae"
-channels = 8
-[quantizer]
-use = "cvq"
-num_codes = 8
-decay = 0.5
-[prior]
-use = "gpt"
-layers = 1
-dim = 8
-[train.tokenizer]
-budget = "steps:2"
-batch = 4
-[train.prior]
-budget = "steps:1"
-batch = 4
-[evaluate]
-samples = 4
-"""
+CVQ = {"use": "cvq", "num_codes": 8, "decay": 0.5}
+dvgen = partial(invoke, plugin="dvgen_cvq")
 
 
 @quantizer_contract(lambda: CvqQuantizer(CvqQuantizer.tiny()), examples=1)
 class TestCvqQuantizer:
     """The example keeps the contract of quantizers."""
-
-
-def invoke(*arguments: object) -> str:
-    """Run `dvgen` with the plugin in this process; its standard output."""
-    done = CliRunner().invoke(group, ["-p", "dvgen_cvq", *map(str, arguments)], standalone_mode=False)
-    if done.exception:
-        raise done.exception
-    return done.stdout
 
 
 def words(text: str) -> list[str]:
@@ -77,11 +43,7 @@ def words(text: str) -> list[str]:
 
 
 def test_the_files_of_the_tutorial_are_those_of_the_example() -> None:
-    marked = [block for block in blocks(PAGE) if block.marker.startswith("file: ")]
-    shown = {block.marker.removeprefix("file: "): block.text for block in marked}
-    files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".toml")]
-    assert len(marked) == len(shown)
-    assert shown == {path.relative_to(EXAMPLE).as_posix(): path.read_text() for path in files}
+    assert shown_files(PAGE) == files_of(EXAMPLE)
     assert (EXAMPLE / "dvgen_cvq" / "py.typed").read_text() == ""
 
 
@@ -95,22 +57,18 @@ def test_the_steps_of_the_tutorial_are_lines_of_the_file() -> None:
 def test_the_reader_writes_as_few_lines_as_promised() -> None:
     """Beside what `dvgen new` writes, and the tests of the paper's own equations."""
     begun = rendered(Names("quantizer", "cvq"))
-    files = [path.relative_to(EXAMPLE).as_posix() for path in EXAMPLE.rglob("*.py")]
+    files = {name: text for name, text in files_of(EXAMPLE).items() if name.endswith(".py")}
     assert set(files) - set(begun) == {"dvgen_cvq/lots.py", "tests/test_running_average.py"}
     written = 0
-    for name in (name for name in files if name != "tests/test_running_average.py"):
-        before, after = words(begun.get(name, "")), words((EXAMPLE / name).read_text())
+    for name in set(files) - {"tests/test_running_average.py"}:
+        before, after = words(begun.get(name, "")), words(files[name])
         changes = difflib.SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes()
         written += sum(to - since for change, _, _, since, to in changes if change != "equal")
     assert 30 < written <= MOST
 
 
 def test_the_example_imports_only_what_is_public() -> None:
-    text = "\n".join(path.read_text() for path in EXAMPLE.rglob("*.py"))
-    imported = set(re.findall(r"^\s*(?:from|import) (dvgen[\w.]*)", text, re.MULTILINE))
-    public = r"dvgen(_cvq|\.interfaces|\.blocks|\.contracts|\.errors|$)"
-    assert imported
-    assert {name for name in imported if not re.match(public, name)} == set()
+    assert private_imports(EXAMPLE, "dvgen_cvq") == set()
 
 
 def test_the_plugin_is_admitted_and_its_class_is_loaded() -> None:
@@ -120,9 +78,9 @@ def test_the_plugin_is_admitted_and_its_class_is_loaded() -> None:
 
 
 def test_it_trains_and_draws(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(TINY)
-    invoke("train", "--config", tmp_path / "tiny.toml", "--accelerator", "cpu", "--out", tmp_path / "run")
-    invoke("sample", tmp_path / "run", "-n", 2, "--accelerator", "cpu")
+    tiny = experiment_file(tmp_path, quantizer=CVQ, train=budgets(tokenizer=2))
+    dvgen("train", "--config", tiny, "--accelerator", "cpu", "--out", tmp_path / "run")
+    dvgen("sample", tmp_path / "run", "-n", 2, "--accelerator", "cpu")
     assert list((tmp_path / "run" / "samples").iterdir())
     logged = [json.loads(line) for line in (tmp_path / "run" / "tokenizer" / "metrics.jsonl").read_text().splitlines()]
     assert any("perplexity_0" in json.dumps(line) for line in logged)
@@ -130,9 +88,9 @@ def test_it_trains_and_draws(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_is_compared(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(TINY)
-    told = invoke("compare", "--config", tmp_path / "tiny.toml", "--accelerator", "cpu", "--out", tmp_path / "grid", "--json")
-    (found,) = json.loads(told)["groups"]
+    tiny = experiment_file(tmp_path, quantizer=CVQ, train=budgets(tokenizer=2))
+    told = dvgen("compare", "--config", tiny, "--accelerator", "cpu", "--out", tmp_path / "grid", "--json")
+    (found,) = json.loads(told.stdout)["groups"]
     assert found["tokenizer"]["name"] == "cvq"
     (row,) = found["rows"]
     assert row["verification"]["verified"]

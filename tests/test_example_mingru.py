@@ -1,18 +1,18 @@
 """The tutorial of a prior is true: its files are the example's, and the prior trains, samples and remembers as it says."""
 
 import json
-import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
-from doc_pages import ROOT, blocks
+from doc_pages import ROOT
+from example_pages import files_of, run_python, shown_files
+from tiny_experiment import budgets, experiment_file, invoke, private_imports
 from torch import Tensor
 
-from dvgen.cli import group
 from dvgen.contracts.pytest_components import prior_contract
 from dvgen.discovery import discover
 from dvgen.interfaces.codes import Level
@@ -24,53 +24,12 @@ from dvgen_mingru.prior import Decoding, Memory, MingruPrior, Recurrence
 
 PAGE = ROOT / "docs" / "tutorial_prior.md"
 EXAMPLE = ROOT / "docs" / "example_plugins" / "dvgen-mingru"
-PRIOR = """
-[prior]
-use = "mingru"
-layers = 1
-dim = 8
-[train.prior]
-budget = "steps:2"
-batch = 4
-[evaluate]
-samples = 4
-maps = 2
-"""
-IMAGES = """
-labels = true
-[data]
-use = "shapes"
-shapes = 2
-positions = 3
-[encoder]
-use = "vqvae"
-channels = 8
-[decoder]
-use = "vqvae"
-channels = 8
-[quantizer]
-use = "ema"
-num_codes = 4
-[train.tokenizer]
-budget = "steps:1"
-batch = 4
-"""
-TRUTH = """
-[data]
-use = "markov"
-truth = true
-train = 16
-validation = 8
-test = 8
-"""
-
-
-def invoke(*arguments: object) -> str:
-    """Run `dvgen` with the plugin in this process; its standard output."""
-    done = CliRunner().invoke(group, ["-p", "dvgen_mingru", *map(str, arguments)], standalone_mode=False)
-    if done.exception:
-        raise done.exception
-    return done.stdout
+MINGRU = {
+    "prior": {"use": "mingru", "layers": 1, "dim": 8},
+    "train": budgets(prior=2),
+    "evaluate": {"samples": 4, "maps": 2},
+}
+dvgen = partial(invoke, plugin="dvgen_mingru")
 
 
 @prior_contract(MingruPrior, examples=1)
@@ -79,27 +38,16 @@ class TestMingruPrior:
 
 
 def test_the_files_of_the_tutorial_are_those_of_the_example() -> None:
-    marked = [block for block in blocks(PAGE) if block.marker.startswith("file: ")]
-    shown = {block.marker.removeprefix("file: "): block.text for block in marked}
-    files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".toml")]
-    assert len(marked) == len(shown)
-    assert shown == {path.relative_to(EXAMPLE).as_posix(): path.read_text() for path in files}
+    assert shown_files(PAGE) == files_of(EXAMPLE)
     assert (EXAMPLE / "dvgen_mingru" / "py.typed").read_text() == ""
 
 
 def test_the_python_of_the_tutorial_runs() -> None:
-    shown = [block for block in blocks(PAGE) if block.language == "python" and not block.marker.startswith("file: ")]
-    assert shown
-    for block in shown:
-        exec(compile(block.text, str(PAGE), "exec"), {"__name__": "tutorial"})
+    run_python(PAGE)
 
 
 def test_the_example_imports_only_what_is_public() -> None:
-    text = "\n".join(path.read_text() for path in EXAMPLE.rglob("*.py"))
-    imported = set(re.findall(r"^\s*(?:from|import) (dvgen[\w.]*)", text, re.MULTILINE))
-    public = r"dvgen(_mingru|\.interfaces|\.blocks|\.contracts|\.errors|$)"
-    assert imported
-    assert {name for name in imported if not re.match(public, name)} == set()
+    assert private_imports(EXAMPLE, "dvgen_mingru") == set()
 
 
 def test_the_plugin_is_admitted_and_its_class_is_loaded() -> None:
@@ -109,19 +57,19 @@ def test_the_plugin_is_admitted_and_its_class_is_loaded() -> None:
 
 
 def test_it_trains_on_images_and_draws_new_ones(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(IMAGES + PRIOR)
-    invoke("train", "--config", tmp_path / "tiny.toml", "--accelerator", "cpu", "--out", tmp_path / "run")
-    drawn = ["-n", 3, "--guidance", 2, "--accelerator", "cpu"]
-    invoke("sample", tmp_path / "run", *drawn)
+    tiny = experiment_file(tmp_path, labels=True, quantizer={"use": "ema", "num_codes": 4}, **MINGRU)
+    dvgen("train", "--config", tiny, "--accelerator", "cpu", "--out", tmp_path / "run")
+    dvgen("sample", tmp_path / "run", "-n", 3, "--guidance", 2, "--accelerator", "cpu")
     assert list((tmp_path / "run" / "samples").iterdir())
 
 
 @pytest.mark.slow
 def test_it_is_compared_on_codes_of_known_probability(tmp_path: Path) -> None:
     """Trained, measured, and every proof that applies is made of it."""
-    (tmp_path / "tiny.toml").write_text(TRUTH + PRIOR)
-    told = invoke("compare", "--config", tmp_path / "tiny.toml", "--accelerator", "cpu", "--out", tmp_path / "grid", "--json")
-    (found,) = json.loads(told)["groups"]
+    truth = {"use": "markov", "truth": True, "train": 16, "validation": 8, "test": 8}
+    tiny = experiment_file(tmp_path, data=truth, encoder=None, decoder=None, **MINGRU)
+    told = dvgen("compare", "--config", tiny, "--accelerator", "cpu", "--out", tmp_path / "grid", "--json")
+    (found,) = json.loads(told.stdout)["groups"]
     (row,) = found["rows"]
     assert row["verification"]["verified"]
 

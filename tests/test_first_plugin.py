@@ -1,50 +1,23 @@
 """The tutorial is true: its files are the example's, its code runs, and the plugin trains, is measured and installs."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import sysconfig
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from doc_pages import ROOT, blocks, marked, named, read, section
+from example_pages import files_of, run_python, shown_files
+from other_python import OtherPython
+from tiny_experiment import experiment_file, invoke, private_imports
 
-from dvgen.cli import group
 from dvgen.discovery import discover
 
 PAGE = "docs/first_plugin.md"
 EXAMPLE = ROOT / "docs" / "example_plugin"
-TINY = """
-[data]
-use = "shapes"
-shapes = 2
-positions = 3
-[encoder]
-use = "vqvae"
-channels = 8
-[decoder]
-use = "vqvae"
-channels = 8
-[quantizer]
-use = "round"
-steps = 3
-[prior]
-use = "gpt"
-layers = 1
-dim = 8
-[train.tokenizer]
-budget = "steps:1"
-batch = 4
-[train.prior]
-budget = "steps:1"
-batch = 4
-[evaluate]
-samples = 4
-"""
+ROUND = {"use": "round", "steps": 3}
+dvgen = partial(invoke, plugin="dvgen_example")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,52 +28,32 @@ def example():
         yield
 
 
-def invoke(*arguments: object) -> str:
-    """Run `dvgen` with the plugin in this process; its standard output."""
-    done = CliRunner().invoke(group, ["-p", "dvgen_example", *map(str, arguments)], standalone_mode=False)
-    if done.exception:
-        raise done.exception
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.toml; runs of a module's tests lie beside it."""
-    folder = tmp_path_factory.mktemp("first_plugin")
-    (folder / "tiny.toml").write_text(TINY)
-    return folder
+    return experiment_file(tmp_path_factory.mktemp("first_plugin"), quantizer=ROUND).parent
 
 
 @pytest.fixture(scope="module")
 def run(tiny: Path) -> Path:
     """A run of the plugin's quantizer, trained, measured and sampled."""
-    invoke("train", "--config", tiny / "tiny.toml", "--accelerator", "cpu", "--out", tiny / "run")
-    invoke("evaluate", tiny / "run", "--accelerator", "cpu")
-    invoke("sample", tiny / "run", "-n", 2, "--accelerator", "cpu")
+    dvgen("train", "--config", tiny / "tiny.toml", "--accelerator", "cpu", "--out", tiny / "run")
+    dvgen("evaluate", tiny / "run", "--accelerator", "cpu")
+    dvgen("sample", tiny / "run", "-n", 2, "--accelerator", "cpu")
     return tiny / "run"
 
 
 def test_the_files_of_the_tutorial_are_those_of_the_example():
-    marked_files = [block for block in blocks(ROOT / PAGE) if block.marker.startswith("file: ")]
-    shown = {block.marker.removeprefix("file: "): block.text for block in marked_files}
-    files = [path for path in EXAMPLE.rglob("*") if path.suffix in (".py", ".toml")]
-    assert shown == {path.relative_to(EXAMPLE).as_posix(): path.read_text() for path in files}
+    assert shown_files(ROOT / PAGE) == files_of(EXAMPLE)
     assert (EXAMPLE / "dvgen_example" / "py.typed").read_text() == ""
 
 
 def test_the_example_imports_only_what_is_public():
-    text = "\n".join(path.read_text() for path in EXAMPLE.rglob("*.py"))
-    imported = set(re.findall(r"^\s*(?:from|import) (dvgen[\w.]*)", text, re.MULTILINE))
-    assert {
-        name for name in imported if not re.match(r"dvgen(_example|\.interfaces|\.blocks|\.contracts|\.errors|$)", name)
-    } == set()
+    assert private_imports(EXAMPLE, "dvgen_example") == set()
 
 
 def test_the_python_of_the_tutorial_runs():
-    shown = [block for block in blocks(ROOT / PAGE) if block.language == "python" and not block.marker.startswith("file: ")]
-    assert shown
-    for block in shown:
-        exec(compile(block.text, PAGE, "exec"), {"__name__": "tutorial"})
+    run_python(ROOT / PAGE)
 
 
 def test_the_plugin_is_admitted_and_its_class_is_loaded():
@@ -144,7 +97,7 @@ def keys(value: Any) -> set[str]:
 
 def test_every_field_of_the_results_is_told(tiny: Path):
     grid = ["--config", tiny / "tiny.toml", "--prior", "gpt,pixelsnail", "--accelerator", "cpu", "--out", tiny / "grid"]
-    results = json.loads(invoke("compare", *grid, "--json"))
+    results = json.loads(dvgen("compare", *grid, "--json").stdout)
     assert results["groups"][0]["verdicts"]
     assert results["groups"][0]["tokenizer"]["name"] == "round"
     assert keys(results) - named(section(read("docs/experiments.md"), "results.json")) == set()
@@ -153,20 +106,9 @@ def test_every_field_of_the_results_is_told(tiny: Path):
 @pytest.mark.slow
 def test_the_example_installs_beside_dvgen_and_is_listed_and_compared(tmp_path: Path):
     """In a virtual environment of its own, which sees the packages of this one."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    # a .pth file in a folder that a .pth file adds is not read, unless the folder is added like this
-    (site / "beside.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-
-    def ask(*arguments: str) -> str:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run([python, "-m", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    ask("pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", str(EXAMPLE))
-    assert marked(PAGE, "listed").split() in [line.split() for line in ask("dvgen", "plugins").splitlines()]
-    (tmp_path / "tiny.toml").write_text(TINY)
-    compared = ask("dvgen", "compare", "--config", "tiny.toml", "--quantizer", "ema,round", "--accelerator", "cpu", "--json")
-    assert [found["tokenizer"]["name"] for found in json.loads(compared)["groups"]] == ["ema", "round"]
+    other = OtherPython(tmp_path / "venv")
+    other.install(EXAMPLE)
+    assert marked(PAGE, "listed").split() in [line.split() for line in other.ask(tmp_path, "dvgen", "plugins").splitlines()]
+    grid = ["--config", experiment_file(tmp_path, quantizer=ROUND), "--quantizer", "ema,round", "--accelerator", "cpu"]
+    compared = json.loads(other.ask(tmp_path, "dvgen", "compare", *grid, "--json"))
+    assert [found["tokenizer"]["name"] for found in compared["groups"]] == ["ema", "round"]
