@@ -2,9 +2,10 @@
 
 from typing import Any, Self
 
+import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge
-from torch import nn
+from torch import Tensor, nn
 
 from dvgen.blocks.residual import CONVOLUTIONS, residual_stack
 from dvgen.errors import ConfigError
@@ -65,6 +66,15 @@ def single_width(dims: tuple[int, ...], part: str, name: str) -> int:
             f"{part}: {name} makes one map and takes one quantizer, not {len(dims)}; choose a hierarchical {part}"
         )
     return dims[0]
+
+
+def laid_out(images: Tensor) -> Tensor:
+    """The same images (b, channels, h, w), in memory as convolutions and a search among positions like to read them.
+
+    On a CPU channels lie last: oneDNN need not lay every map out anew, and the rows of a quantizer are there already. A layer
+    goes on with the layout it is given. Elsewhere it was not measured, and nothing changes.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
 
 
 def contracting(channels: int, config: Convolutions, factor: int, *, axes: int = 2) -> list[nn.Module]:

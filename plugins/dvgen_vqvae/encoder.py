@@ -4,7 +4,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import Convolutions, contracting, divided, single_width
+from dvgen.blocks.strided import Convolutions, contracting, divided, laid_out, single_width
 from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.interfaces.autoencoder import Encoder
 from dvgen_vqvae.convolutions import TINY
@@ -47,4 +47,4 @@ class VQVAEEncoder(Encoder):
 
     def forward(self, signals: Tensor) -> tuple[Tensor, ...]:
         """Features (b, dims[0], *grid), from images (b, channels, h, w)."""
-        return (self.layers(signals),)
+        return (self.layers(laid_out(signals)),)

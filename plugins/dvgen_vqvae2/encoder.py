@@ -5,7 +5,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from dvgen.blocks.strided import contracting, divided
+from dvgen.blocks.strided import contracting, divided, laid_out
 from dvgen.blocks.weight_decay import decayed_weights
 from dvgen.errors import ConfigError
 from dvgen.interfaces.autoencoder import Encoder
@@ -71,7 +71,7 @@ class VQVAE2Encoder(Encoder):
         """Features (b, config.channels, *grid) of every map, coarse first, from images (b, channels, h, w)."""
         features: tuple[Tensor, ...] = ()
         for contraction in reversed(self.contractions):
-            features = (contraction(features[0] if features else signals), *features)
+            features = (contraction(features[0] if features else laid_out(signals)), *features)
         return features
 
     def condition(self, map: int, features: tuple[Tensor, ...], coarser: tuple[Tensor, ...]) -> Tensor:
