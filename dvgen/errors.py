@@ -33,7 +33,7 @@ class IntegrityError(DvgenError):
 
 
 class PluginError(DvgenError):
-    """A plugin is broken, or two plugins supply one name (exit code 5)."""
+    """A plugin is broken or breaks a rule, or two plugins supply one name (exit code 5)."""
 
     exit_code = 5
 

@@ -112,7 +112,7 @@ class Train:
 
 @frozen(kw_only=True)
 class Adversarial:
-    """The adversarial game of stage one (VQGAN, Esser et al., 2021, section 3.2), counted in steps.
+    """The adversarial game of stage one (VQGAN, Esser et al., 2021, section 3.1), counted in steps.
 
     The discriminator trains from step `begin`; its verdict reaches the generator from step `start`, with a weight that
     rises to `weight` over `ramp` steps. `adaptive` multiplies it by the ratio of gradient norms at the decoder's last layer

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +23,10 @@ def read(name: str) -> str:
 
 
 def blocks(page: Path) -> list[Block]:
-    pattern = r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$"
+    """Those in the items of a list as well, without what they are indented by."""
+    pattern = r"(?:^ *<!-- ([^\n]*) -->\n)?^( *)```(\w+)\n(.*?)^\2```$"
     found = re.findall(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return [Block(page, *parts) for parts in found]
+    return [Block(page, marker, language, dedent(text)) for marker, _, language, text in found]
 
 
 def marked(name: str, marker: str) -> str:
@@ -44,6 +46,13 @@ def section(text: str, heading: str) -> str:
     parts = re.split(r"^#+ (.*)$", text, flags=re.MULTILINE)
     (found,) = (body for title, body in zip(parts[1::2], parts[2::2], strict=True) if title == heading)
     return found
+
+
+def anywhere(heading: str) -> str:
+    """What stands under a heading of docs/, on whichever page that is; fails when there is not exactly one such heading."""
+    texts = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
+    (found,) = (text for text in texts if re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE))
+    return section(found, heading)
 
 
 def named(text: str) -> set[str]:

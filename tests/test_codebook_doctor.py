@@ -19,6 +19,7 @@ from dvgen.tokenizer import Tokenizer, assemble_tokenizer
 from dvgen.training.codebook_advice import WINDOW, Features, Use, level_findings, map_findings
 from dvgen.training.codebook_doctor import GRACE, PATIENCE, CodebookDoctor
 from dvgen.training.findings import OVER, Finding, Record
+from dvgen.training.symptoms import Symptom
 
 K = 4
 FULL = WINDOW * K
@@ -249,13 +250,11 @@ def test_what_a_collapse_hides_is_not_said_to_be_over() -> None:
 
 def test_a_number_that_wavers_about_a_threshold_is_told_once() -> None:
     record = Record()
+    words = {"kind": "skew", "where": "codebook", "sees": "seen", "change": "this", "over": "over"}
     severities = [1.1, 0.9, 1.1, 1.1, 0.9, 1.1, 0.85, 0.7, 0.9, 0.7, OVER - 0.1, 0.9]
-    told = [
-        record.judge([Finding(kind="skew", where="codebook", severity=s, sees="seen", change="this", over="over")])
-        for s in severities
-    ]
+    told = [record.judge([Finding(**words, symptom=Symptom.UNEVEN_CODES, severity=s)]) for s in severities]
     assert [i for i, lines in enumerate(told) if lines] == [3, 10]
-    assert told[3] == ["codebook: seen. Try: this"]
+    assert told[3] == ["codebook: seen. Try: this. See docs/troubleshooting.md#codes-are-used-unevenly"]
     assert told[10] == ["codebook: over"]
 
 

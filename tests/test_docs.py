@@ -10,19 +10,20 @@ from typing import Any
 
 import attrs
 import pytest
-from doc_pages import ROOT, marked, named, read, rows, section
+from doc_pages import ROOT, anywhere, marked, named, read, rows, section
 
 import dvgen.blocks
 import dvgen.interfaces
 from dvgen import errors, experiment, hookspecs
+from dvgen import registry as kinds
 from dvgen.assembly import check_components
 from dvgen.cli import INTERRUPTED
-from dvgen.contracts import components
-from dvgen.contracts.quantizer import LAWS
-from dvgen.registry import KINDS, Registry
+from dvgen.contracts import components, quantizer
+from dvgen.explaining.hooks_and_errors import exit_codes
+from dvgen.registry import Registry
 
 INTERFACES = read("docs/interfaces.md")
-EXPERIMENTS = read("docs/experiments.md")
+SOURCES = [ROOT / "dvgen", ROOT / "plugins"]
 
 
 def modules(package: Any) -> list[Any]:
@@ -35,7 +36,8 @@ def public(module: Any, wanted: Any) -> list[Any]:
     return [value for value in found if value.__module__ == module.__name__]
 
 
-CLASSES = [cls for module in modules(dvgen.interfaces) for cls in public(module, inspect.isclass)]
+def interfaces() -> list[type]:
+    return [cls for module in modules(dvgen.interfaces) for cls in public(module, inspect.isclass)]
 
 
 def plain_signature(function: Any) -> str:
@@ -52,7 +54,7 @@ def entries(cls: type) -> dict[str, Any]:
     return told | {name: value for name, value in own.items() if isinstance(value, property)}
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", interfaces(), ids=lambda cls: cls.__name__)
 def test_every_interface_has_a_section_with_its_methods_and_fields(cls):
     text = section(INTERFACES, cls.__name__)
     wanted = {name for name in inspect.get_annotations(cls) if not name.startswith("_")} | entries(cls).keys()
@@ -73,13 +75,12 @@ def test_every_function_and_constant_of_the_interfaces_is_named():
 
 def test_every_hook_has_a_section_with_its_exact_arguments():
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("dvgen_")]
-    assert len(hooks) == 5
     assert {f"`{plain_signature(hook)}`" for hook in hooks} == set(re.findall(r"^### (`.*`)$", INTERFACES, re.MULTILINE))
     assert {f.name for f in attrs.fields(hookspecs.Run)} <= named(section(INTERFACES, "`dvgen_run_finished(run, results)`"))
 
 
 def test_every_kind_and_every_module_of_the_blocks_is_listed():
-    assert tuple(row[0].strip("`") for row in rows(section(INTERFACES, "Kinds"))[1:]) == KINDS
+    assert tuple(row[0].strip("`") for row in rows(section(INTERFACES, "Kinds"))[1:]) == kinds.KINDS
     names = {module.__name__ for module in modules(dvgen.blocks)}
     assert {row[0].strip("`") for row in rows(section(INTERFACES, "Blocks"))[1:]} == names
 
@@ -92,37 +93,50 @@ def test_the_readme_lists_the_components_that_there_are(registry: Registry):
     assert expected == [line for line in text.splitlines() if line.startswith("|")][2:]
 
 
+def error_classes() -> list[type[errors.DvgenError]]:
+    return [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.DvgenError)]
+
+
 def test_every_exit_code_is_listed():
-    found = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, errors.DvgenError)]
-    codes = {0, INTERRUPTED, *(error.exit_code for error in found)}
+    codes = {0, INTERRUPTED, *(error.exit_code for error in error_classes())}
     assert {int(row[0]) for row in rows(section(read("README.md"), "Exit codes"))[1:]} == codes
 
 
+def test_every_class_of_errors_is_explained_with_its_exit_code():
+    """By `dvgen explain errors`, which the page of symptoms names, from a docstring of one line that names the code."""
+    told = {code.error: code for code in exit_codes()}
+    for error in error_classes():
+        assert told[error.__name__].code == error.exit_code
+        assert re.fullmatch(rf".+ \(exit code {error.exit_code}\)\.", error.__doc__ or ""), error.__name__
+    assert "dvgen explain errors" in named(read("docs/troubleshooting.md"))
+
+
 def test_every_environment_variable_is_told():
-    sources = [path.read_text() for folder in ("dvgen", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path.read_text() for folder in SOURCES for path in folder.rglob("*.py")]
     variables = set(re.findall(r"[\"'](DVGEN_[A-Z_]+)[\"']", "\n".join(sources)))
-    assert set(re.findall(r"DVGEN_[A-Z_]+", EXPERIMENTS)) == variables
+    told = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert set(re.findall(r"DVGEN_[A-Z_]+", told)) == variables
 
 
-def defaults(table: Any, title: str) -> dict[str, Any]:
-    return {row[0].strip("`"): row[1] for row in rows(section(table, title))[1:]}
+def defaults(title: str) -> dict[str, Any]:
+    return {row[0].strip("`"): row[1] for row in rows(anywhere(title))[1:]}
 
 
 def test_every_field_of_an_experiment_is_told_with_its_default():
     table = experiment.table_of(experiment.Experiment())
-    told = defaults(EXPERIMENTS, "Fields")
+    told = defaults("Fields")
     assert list(told) == [f.name for f in attrs.fields(experiment.Experiment)]
     for name, value in table.items():
         use = value[0]["use"] if isinstance(value, list) else value.get("use", "see below") if isinstance(value, dict) else None
         expected = str(value).lower() if use is None else use
         assert told[name].strip("`") == expected
-    told = defaults(EXPERIMENTS, "`[adversarial]`")
+    told = defaults("`[adversarial]`")
     assert list(told) == [f.name for f in attrs.fields(experiment.Adversarial)]
     for name, value in experiment.table_of(experiment.Experiment(adversarial=experiment.Adversarial()))["adversarial"].items():
         assert told[name].strip("`") == (value["use"] if isinstance(value, dict) else str(value).lower())
     choices = {"data": experiment.DataChoice, "loss": experiment.LossChoice, "prior": experiment.PriorChoice}
     own = {f"{box}.{f.name}" for box, choice in choices.items() for f in attrs.fields(choice)}
-    told = defaults(EXPERIMENTS, "Components")
+    told = defaults("Components")
     assert {name for name in own if name.rpartition(".")[2] not in ("use", "fields")} | {"use"} == set(told)
     assert told["loss.weight"] == f"`{experiment.LossChoice(use='mse').weight}`"
 
@@ -133,10 +147,10 @@ def literal(cell: str) -> Any:
 
 def test_every_field_of_training_and_evaluation_is_told_with_its_default():
     table = experiment.table_of(experiment.Experiment())
-    training = rows(section(EXPERIMENTS, "`[train.tokenizer]` and `[train.prior]`"))[1:]
+    training = rows(anywhere("`[train.tokenizer]` and `[train.prior]`"))[1:]
     for column, stage in ((1, "tokenizer"), (2, "prior")):
         assert {row[0].strip("`"): literal(row[column]) for row in training} == table["train"][stage]
-    evaluation = rows(section(EXPERIMENTS, "`[evaluate]`"))[1:]
+    evaluation = rows(anywhere("`[evaluate]`"))[1:]
     assert {row[0].strip("`"): literal(row[1]) for row in evaluation} == table["evaluate"]
 
 
@@ -164,5 +178,5 @@ def test_every_law_of_the_other_contracts_is_told():
 
 def test_every_law_of_the_contract_of_quantizers_is_told():
     told = rows(section(INTERFACES, "The contract of quantizers"))
-    laws = {(law.name, f"{law.rule}{' (slow)' if law.slow else ''}") for law in LAWS}
+    laws = {(law.name, f"{law.rule}{' (slow)' if law.slow else ''}") for law in quantizer.LAWS}
     assert {tuple(row[:2]) for row in told} >= laws

@@ -65,7 +65,8 @@ def test_a_prior_that_counting_beats_is_flagged():
     rows = list(zip(whole["rows"], marks_of(whole["rows"]), strict=True))
     whole["baselines"].append({"name": "four neighbours", "measurements": likelihood(drawn(5, mean=3.05))})
     assert [text for text in warnings(whole, rows) if "counting" in text] == [
-        "pixelsnail is not better than counting four neighbours: train longer, or look for a fault"
+        "pixelsnail is not better than counting four neighbours: train longer, or look for a fault. "
+        "See docs/troubleshooting.md#samples-look-like-noise"
     ]
 
 

@@ -55,7 +55,7 @@ class _Window:
 class SlidingWindow(Prior):
     """A trained prior over a larger grid: every code is predicted in a window of the trained grid's size.
 
-    The window is as near to centred on the code as the borders and the stride allow (Esser et al., 2021, section 3.3): on each
+    The window is as near to centred on the code as the borders and the stride allow (Esser et al., 2021, section 3.2): on each
     axis it begins at the multiple of the stride next to centred, kept within the grid. It shows the prior all codes of the
     window before that one, which raster order of the window and of the larger grid tell alike, and of every coarser level the
     part that lies under it. Offsets are therefore multiples of the ratios between the grids, and so is the stride of each

@@ -73,15 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(error.format_message())
         sys.exit(error.exit_code)
     except DvgenError as error:
-        for line in str(error).splitlines():
+        from dvgen.cli.telling import lines_of
+
+        for line in lines_of(error):
             _say(line)
         sys.exit(error.exit_code)
     except Exception as error:
         if os.environ.get("DVGEN_DEBUG"):
             raise
-        text = " ".join(str(error).split())
-        _say(f"internal error: {type(error).__name__}: {text}; set DVGEN_DEBUG=1 for the traceback, and please report it")
-        sys.exit(1)
+        from dvgen.cli.telling import told
+
+        line, code = told(error)
+        _say(line)
+        sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -9,6 +9,7 @@ from attrs import asdict
 
 from dvgen.cli.every_command import json_option, pass_plugins
 from dvgen.discovery import Plugins
+from dvgen.training.symptoms import Symptom, see
 
 
 @click.command(short_help="List components, and plugins that failed.")
@@ -27,7 +28,7 @@ def plugins(load: Callable[[], Plugins], as_json: bool) -> None:
     for line in columns([headings, *table]):
         click.echo(line)
     for failure in registry.failures:
-        click.echo(f"FAILED: plugin {failure.plugin!r} ({failure.distribution}): {failure.reason}")
+        click.echo(f"FAILED: plugin {failure.plugin!r} ({failure.distribution}): {failure.reason}. {see(Symptom.NO_PLUGIN)}")
 
 
 @click.command(short_help="Say which data sets can be opened.")

@@ -1,6 +1,7 @@
 """`dvgen new`: the files of a plugin of one's own."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dvgen.discovery import Plugins
 @click.command(short_help="Begin a plugin of your own.")
 @click.argument("kind")
 @click.argument("name")
-@click.option("--into", type=click.Path(path_type=Path), default=Path(), help="The folder to write into [default: this one].")
+@click.option("--into", type=click.Path(path_type=Path), default=Path(), help="Folder to write into [default: this one].")
 @json_option
 @pass_plugins
 def new(load: Callable[[], Plugins], kind: str, name: str, into: Path, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def new(load: Callable[[], Plugins], kind: str, name: str, into: Path, as_json: 
     if kind in TOGETHER:
         say(f"a {kind} and its {names.kind} are made together")
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    commands = [f"pip install -e {folder}", f"dvgen check {name}", *names.compare]
+    commands = [f"pip install -e {shlex.quote(str(folder))}", f"dvgen check {name}", *names.compare]
     if as_json:
         made = {"kind": names.kind, "name": name, "distribution": names.distribution, "package": names.package}
         click.echo(json.dumps({"schema": 1, **made, "folder": str(folder), "files": files, "next": commands}, indent=1))

@@ -28,21 +28,25 @@ _EXPERIMENT = (
         metavar="NAME[:DIR]",
         help="Data set: shapes, mnist:DIR, folder:DIR, ...; or truth:SOURCE, codes of known probability.",
     ),
-    click.option("--encoder", metavar="NAME"),
+    click.option("--encoder", metavar="NAME", help="The encoder; its decoder must fit it."),
     click.option("--quantizer", metavar="NAME", help="One for all maps of the encoder, or coarse+fine."),
-    click.option("--decoder", metavar="NAME"),
+    click.option("--decoder", metavar="NAME", help="The decoder."),
     click.option("--loss", metavar="NAME", help="One loss, or several joined by +."),
     click.option("--discriminator", metavar="NAME", help="The opponent of an adversarial game, or none."),
     click.option("--prior", metavar="NAME", help="One prior for every level, or LEVEL=NAME+LEVEL=NAME."),
     click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Any field: --set prior.layers=8."),
-    click.option("--seed", type=int),
+    click.option("--seed", type=int, help="Of weights, orders and draws [default: 0]."),
     click.option("--labels/--no-labels", default=None, help="Condition the priors on class labels."),
     click.option("--tokenizer-budget", metavar="BUDGET", help="Training of stage one: steps:N, codes:N, flops:X or seconds:S."),
     click.option("--budget", metavar="BUDGET", help="Training of stage two: steps:N, codes:N, flops:X or seconds:S."),
     click.option("--precision", type=click.Choice(PRECISIONS), help="Of training [default: auto]."),
 )
 _ACCELERATOR = click.option(
-    "--accelerator", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
+    "--accelerator",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    help="What computes; auto takes the fastest there is.",
 )
 _HARDWARE = (
     _ACCELERATOR,

@@ -44,14 +44,16 @@ _PRECISION = (
     "-n", "number", type=click.IntRange(min=1), help="How many [default: 64; of completions, fewer where there are fewer]."
 )
 @click.option("-o", "out", type=click.Path(path_type=Path), help=_OUT)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Sample i of a seed is always the same.")
 @click.option(
     "--label",
     help="Class name or number, for a run trained with --labels [default: all classes in turn; of completions, their own].",
 )
-@click.option("--temperature", default=1.0, show_default=True)
-@click.option("--top-k", type=click.IntRange(min=1))
-@click.option("--top-p", default=1.0, show_default=True)
+@click.option("--temperature", default=1.0, show_default=True, help="Below 1: likelier codes, less variety.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Draw each code among its K likeliest.")
+@click.option(
+    "--top-p", default=1.0, show_default=True, help="Draw it among the fewest codes that hold this share of probability."
+)
 @click.option("--guidance", default=1.0, show_default=True, help="Classifier-free guidance scale; needs labels.")
 @click.option("--size", metavar="SIZE", help=_SIZE)
 @click.option("--stride", type=click.IntRange(min=1), help=_STRIDE)

@@ -7,10 +7,14 @@ from attrs import frozen
 from dvgen.report.cells import MINUS, NONE, Cell, Line, Results, Sheet, fixed, ranged, value_text
 from dvgen.report.likelihood_tables import Rows, by_budget, exact
 from dvgen.report.strip import Span, Strip
+from dvgen.training.symptoms import Symptom, see
 
 CHECK = "four neighbours"
 """The baseline that a prior which has learned anything beats."""
 LEAST = 1e-4
+WASHED_OUT = 20.0
+"""PSNR in dB, of images, below which reconstructions have lost what is small. `shapes` of 32x32 pixels, each block replaced by
+its mean and smoothed: 21.7 dB for blocks of 4x4 pixels, 17.6 dB for 8x8."""
 
 
 @frozen
@@ -140,8 +144,12 @@ def warnings(group: Results, rows: Rows) -> list[str]:
         if lost:
             found.append(
                 f"{_listed(lost)} {'is' if len(lost) == 1 else 'are'} not better than counting {CHECK}: train longer, "
-                "or look for a fault"
+                f"or look for a fault. {see(Symptom.NOISE)}"
             )
+    fidelity = group["tokenizer"]["measurements"].get("psnr")
+    if fidelity is not None and fidelity["value"] < WASHED_OUT:
+        lost_detail = f"reconstructions have lost detail (PSNR {fidelity['value']:.1f} dB), and so have samples"
+        found.append(f"{lost_detail}. {see(Symptom.BLURRY)}")
     skipped = group["tokenizer"].get("skipped") or ()
     if skipped:
         found.append(f"{len(skipped)} files of the data could not be read and were skipped, such as {skipped[0]}")

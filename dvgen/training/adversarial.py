@@ -41,7 +41,7 @@ class Judge(nn.Module):
 
 @final
 class Game:
-    """VQGAN (Esser et al., 2021), section 3.2: L = L_rec + L_vq + factor * weight * lambda * L_generator.
+    """VQGAN (Esser et al., 2021), section 3.1: L = L_rec + L_vq + factor * weight * lambda * L_generator.
 
     lambda is the adaptive weight (equation 7). Until `settings.start` the generator's term is not computed at all; factor
     then rises to 1 over `settings.ramp` steps. The discriminator learns from `settings.begin` on.

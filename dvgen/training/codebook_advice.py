@@ -9,6 +9,7 @@ from itertools import pairwise
 from attrs import frozen
 
 from dvgen.training.findings import OVER, Finding
+from dvgen.training.symptoms import Symptom
 
 WINDOW = 10
 """Positions a code that are counted before use is judged: of codes used evenly, then all but one in 20 000 have occurred. Fewer
@@ -112,7 +113,15 @@ def _collapse(where: str, use: Use, features: Features) -> Finding:
         sees += f", though the features differ (their variance is {features.spread:.0%} of their mean square)"
         change = REMEDIES[features.remedy]
     over = f"no longer collapsed: {use}"
-    return Finding(kind="collapse", where=where, severity=use.collapse, sees=sees, change=change, over=over)
+    return Finding(
+        kind="collapse",
+        symptom=Symptom.FEW_CODES,
+        where=where,
+        severity=use.collapse,
+        sees=sees,
+        change=change,
+        over=over,
+    )
 
 
 def _unused(where: str, use: Use, features: Features) -> Finding:
@@ -123,7 +132,15 @@ def _unused(where: str, use: Use, features: Features) -> Finding:
     change = f"{REMEDIES[features.remedy]}; or {fewer}"
     over = f"codes are in use again: {use}"
     severity = _unless(use.collapse >= OVER, share / 0.5)
-    return Finding(kind="unused", where=where, severity=severity, sees=sees, change=change, over=over)
+    return Finding(
+        kind="unused",
+        symptom=Symptom.FEW_CODES,
+        where=where,
+        severity=severity,
+        sees=sees,
+        change=change,
+        over=over,
+    )
 
 
 def _skew(where: str, use: Use, features: Features) -> Finding:
@@ -136,7 +153,13 @@ def _skew(where: str, use: Use, features: Features) -> Finding:
     sees = f"{use.used} of {use.num_codes} codes occur, but as unevenly as if there were {use.perplexity:.1f}"
     change = f"{REMEDIES[features.remedy]}; or fewer codes, {_power_of_two(2 * round(use.perplexity))}"
     return Finding(
-        kind="skew", where=where, severity=severity, sees=sees, change=change, over=f"codes are used more evenly: {use}"
+        kind="skew",
+        symptom=Symptom.UNEVEN_CODES,
+        where=where,
+        severity=severity,
+        sees=sees,
+        change=change,
+        over=f"codes are used more evenly: {use}",
     )
 
 
@@ -151,7 +174,15 @@ def _runaway(where: str, features: Features, collapsed: bool) -> Finding:
         f"that of the codes is {features.vector_norm:.3g}"
     )
     over = f"the features no longer run away from their codes (commitment ratio {features.ratio:.2f})"
-    return Finding(kind="runaway", where=where, severity=severity, sees=sees, change=CLOSER, over=over)
+    return Finding(
+        kind="runaway",
+        symptom=Symptom.FEATURES_RUN_AWAY,
+        where=where,
+        severity=severity,
+        sees=sees,
+        change=CLOSER,
+        over=over,
+    )
 
 
 def _away(where: str, features: Features, collapsed: bool) -> Finding:
@@ -162,7 +193,15 @@ def _away(where: str, features: Features, collapsed: bool) -> Finding:
     )
     over = f"the codes explain part of the features now (commitment ratio {features.ratio:.2f})"
     severity = _unless(collapsed, features.ratio) if features.deterministic else 0.0
-    return Finding(kind="away", where=where, severity=severity, sees=sees, change=CLOSER, over=over)
+    return Finding(
+        kind="away",
+        symptom=Symptom.FEATURES_RUN_AWAY,
+        where=where,
+        severity=severity,
+        sees=sees,
+        change=CLOSER,
+        over=over,
+    )
 
 
 def _uncertain(where: str, features: Features) -> Finding:
@@ -173,7 +212,15 @@ def _uncertain(where: str, features: Features) -> Finding:
         "nothing if speed will do: in eager mode the codes are right; else quantizer=cosine or fsq, or float32 without TF32"
     )
     over = f"float32 tells the nearest code of {certified:.1%} again"
-    return Finding(kind="uncertain", where=where, severity=(1 - certified) / 0.9, sees=sees, change=change, over=over)
+    return Finding(
+        kind="uncertain",
+        symptom=Symptom.SLOW_SEARCH,
+        where=where,
+        severity=(1 - certified) / 0.9,
+        sees=sees,
+        change=change,
+        over=over,
+    )
 
 
 def _unless(worse: bool, severity: float) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from attrs import Factory, define, frozen
 
+from dvgen.training.symptoms import Symptom, see
+
 CONFIRM = 2
 """How often in a row a finding, or its absence, is seen before it is told."""
 
@@ -17,9 +19,13 @@ OVER = 0.8
 
 @frozen(kw_only=True)
 class Finding:
-    """What is seen (`sees`) at `where`, how bad it is, and what to change; `over` is said when it is no more so."""
+    """What is seen (`sees`) at `where`, how bad it is, and what to change; `over` is said when it is no more so.
+
+    symptom: the section of the documentation that the message points to.
+    """
 
     kind: str
+    symptom: Symptom
     where: str
     severity: float
     sees: str
@@ -27,7 +33,7 @@ class Finding:
     over: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.sees}. Try: {self.change}"
+        return f"{self.where}: {self.sees}. Try: {self.change}. {see(self.symptom)}"
 
 
 @define

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dvgen.training.adversarial import LARGEST
 from dvgen.training.findings import Finding, Record
+from dvgen.training.symptoms import Symptom
 
 GRACE = 50
 """Steps of the game before it is judged."""
@@ -28,6 +29,7 @@ WORSE = 1.3
 BLIND = 0.55
 """An accuracy of the discriminator, in patches, down to which it does little better than guess."""
 
+WHERE = "adversarial game"
 _EASE = "a lower adversarial.weight or adversarial.lr, or a longer adversarial.ramp"
 
 
@@ -59,16 +61,7 @@ class GameDoctor:
         if not finished:
             return self.record.judge(self.findings) if means else []
         # the last log step may have emptied the means: then what it found is what holds
-        return [*self._unplayed(step), *(str(finding) for finding in self.record.still(self.findings))]
-
-    def _unplayed(self, step: int) -> list[str]:
-        """What to say of a game that never began."""
-        if step > self.start:
-            return []
-        return [
-            f"adversarial game: it never began: the discriminator's verdict counts from step {self.start} (adversarial.start), "
-            f"and training ended at step {step}. Try: an earlier adversarial.start, or a longer train.tokenizer.budget"
-        ]
+        return [str(finding) for finding in self.record.still([_unplayed(self.start, step), *self.findings])]
 
     def _gather(self, total: Callable[[Tensor], Tensor]) -> dict[str, float]:
         names = sorted(self._sums)
@@ -88,10 +81,26 @@ class GameDoctor:
         return [_sure(accuracy), _blind(accuracy), _weight(weight), _worse(self.best, means["reconstruction"])]
 
 
+def _unplayed(start: int, end: int) -> Finding:
+    return Finding(
+        kind="unplayed",
+        symptom=Symptom.NO_GAME,
+        where=WHERE,
+        severity=float(end <= start),
+        sees=(
+            f"it never began: the discriminator's verdict counts from step {start} (adversarial.start), "
+            f"and training ended at step {end}"
+        ),
+        change="an earlier adversarial.start, or a longer train.tokenizer.budget",
+        over="it has begun",
+    )
+
+
 def _sure(accuracy: float) -> Finding:
     return Finding(
         kind="sure",
-        where="adversarial game",
+        symptom=Symptom.DISCRIMINATOR_WINS,
+        where=WHERE,
         severity=max(0.0, 1 - (1 - accuracy) / (1 - SURE) * 0.2) if accuracy < SURE else 1 + accuracy - SURE,
         sees=f"the discriminator tells {accuracy:.1%} of all patches apart: it is far ahead of the generator",
         change="a lower adversarial.lr, a smaller discriminator, or a later adversarial.begin",
@@ -102,7 +111,8 @@ def _sure(accuracy: float) -> Finding:
 def _blind(accuracy: float) -> Finding:
     return Finding(
         kind="blind",
-        where="adversarial game",
+        symptom=Symptom.DISCRIMINATOR_LOSES,
+        where=WHERE,
         severity=(1 - accuracy) / (1 - BLIND),
         sees=f"the discriminator hardly tells real from reconstructed ({accuracy:.1%} of patches): the generator is ahead",
         change="a higher adversarial.lr, a lower adversarial.weight, a longer adversarial.ramp, an earlier adversarial.begin",
@@ -113,7 +123,8 @@ def _blind(accuracy: float) -> Finding:
 def _weight(weight: float) -> Finding:
     return Finding(
         kind="weight",
-        where="adversarial game",
+        symptom=Symptom.ADAPTIVE_WEIGHT,
+        where=WHERE,
         severity=10 * weight / LARGEST,
         sees=f"the adaptive weight is {weight:.3g}: the discriminator gives hardly any gradient, and what it gives is blown up",
         change="adversarial.adaptive=false with a small adversarial.weight, or a lower adversarial.lr",
@@ -125,7 +136,8 @@ def _worse(best: float, now: float) -> Finding:
     ratio = now / best if best > 0 else 1.0
     return Finding(
         kind="worse",
-        where="adversarial game",
+        symptom=Symptom.RECONSTRUCTION_WORSE,
+        where=WHERE,
         severity=ratio / WORSE,
         sees=f"reconstruction has become worse: its loss was {best:.4g}, and is {now:.4g}",
         change=f"{_EASE}; or a later adversarial.start",

@@ -21,6 +21,7 @@ from dvgen.tokenizer import Tokenizer
 from dvgen.training.budget import check_division
 from dvgen.training.extraction import extract
 from dvgen.training.folder import CONFIG, MANIFEST, read_json, write_manifest
+from dvgen.training.memory import out_of_memory
 from dvgen.training.prior import load_prior, train_prior
 from dvgen.training.session import Session
 from dvgen.training.tokenizer import check_objective, load_tokenizer, new_tokenizer, tokenizer_config, train_tokenizer
@@ -63,6 +64,8 @@ def check_assembly(session: Session, experiment: Experiment, data: OpenData) -> 
     try:
         made = tuple(tokenizer.decode(nothing).shape[1:])
     except (RuntimeError, ShapeError) as error:  # a decoder of other grids: images for sound, other steps between maps
+        if out_of_memory(error):
+            raise
         grids = ", ".join("x".join(map(str, level.grid)) for level in tokenizer.levels)
         reason = str(error).splitlines()[0]
         raise ConfigError(

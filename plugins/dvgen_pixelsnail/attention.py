@@ -21,8 +21,8 @@ class CausalAttention(nn.Module):
     """Each position attends to all positions before it; the first attends to nothing and gets zero.
 
     Queries come from the stack and the background, keys and values from the stack, the embedded codes and the
-    background, whose two channels are ((row - H/2) / H, (column - W/2) / W) (Chen et al., 2018, section 2.2 and the
-    authors' code). A linear map of their concatenation is the sum of linear maps, and that of the background is one table.
+    background, whose two channels are ((row - H/2) / H, (column - W/2) / W) (Chen et al., 2018, its attention block, and
+    the authors' code). A linear map of their concatenation is the sum of linear maps, and that of the background is one table.
     """
 
     background: Tensor

@@ -21,7 +21,7 @@ class CausalConv(nn.Module):
     In raster order those taps of the (k // 2 + 1, k) window are the first ones, so the weights are stored as
     (taps, inputs, outputs) with no masked entry: the kernel of the whole convolution is that and a few zeros. The strict one
     is PixelSNAIL's first layer, the sum of a down-shifted and a right-shifted convolution (Chen et al., 2018; van den Oord
-    et al., 2016, section 2.3).
+    et al., 2016, section 2.2).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, strict: bool, bias: bool) -> None:

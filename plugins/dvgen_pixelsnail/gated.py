@@ -10,7 +10,7 @@ from dvgen_pixelsnail.causal_conv import CausalConv, ConvSteps
 class GatedResidual(nn.Module):
     """x + glu(conv(dropout(elu(conv(elu(x))))) + gate bias): (b, h, w, d) to the same.
 
-    The gate bias (b or 1, h or 1, w or 1, 2d) is where the context enters (van den Oord et al., 2016, section 2.4).
+    The gate bias (b or 1, h or 1, w or 1, 2d) is where the context enters (van den Oord et al., 2016, section 2.3).
     """
 
     def __init__(self, channels: int, kernel: int, dropout: float) -> None:
