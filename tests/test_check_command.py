@@ -10,11 +10,12 @@ import pytest
 from check_mistakes import MISTAKES, write_plugin
 from click.testing import CliRunner, Result
 from doc_pages import ROOT
+from toy_runs import dvgen
 
 from dvgen.checking.targets import groups
 from dvgen.cli.check import check
 from dvgen.discovery import discover
-from dvgen.errors import ConfigError, DvgenError, PluginError
+from dvgen.errors import DvgenError, PluginError
 
 
 def run(*arguments: str) -> Result:
@@ -43,29 +44,6 @@ def test_an_encoder_and_its_decoder_are_checked_together() -> None:
     pair = ("encoder:vqvae2", "decoder:vqvae2")
     assert names("encoder:vqvae2") == names("decoder:vqvae2") == [pair]
     assert pair in names("vqvae2")
-
-
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [
-        ("fsk", "did you mean 'fsq'?"),
-        ("quantizer:fsk", "did you mean 'fsq'?"),
-        ("./nowhere", "no pyproject.toml there"),
-    ],
-)
-def test_an_unknown_target_is_the_users_fault(target: str, words: str) -> None:
-    error = run(target).exception
-    assert isinstance(error, ConfigError)
-    assert error.exit_code == 2
-    assert words in str(error)
-    assert "\n" not in str(error)
-
-
-def test_a_folder_that_is_no_plugin_of_dvgen_is_the_users_fault(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n', encoding="utf-8")
-    error = run(str(tmp_path)).exception
-    assert isinstance(error, ConfigError)
-    assert "entry-points" in str(error)
 
 
 def test_a_plugin_that_cannot_be_loaded_is_told_with_its_line(tmp_path: Path) -> None:
@@ -124,4 +102,60 @@ def test_the_quantizer_of_the_documentation_keeps_its_rules(no_contract: None) -
 def test_a_contract_that_was_not_tried_is_told_also_in_the_summary() -> None:
     done = run("dataset:folder")
     assert done.exit_code == 0
-    assert "* dataset folder: its contract was not tried: folder needs a folder" in done.stdout
+    assert "* dataset folder: its contract was not tried: folder is read from files; say where they are" in done.stdout
+
+
+def test_the_command_of_the_summary_is_the_whole_command(no_contract: None) -> None:
+    """Whoever repeats it does the same."""
+    first = run("fsq", "--slow", "--examples", "2").stdout
+    assert "Checked with `dvgen check fsq --slow --examples 2` (dvgen" in first
+
+
+def test_what_a_plugin_prints_does_not_reach_standard_output(tmp_path: Path, no_contract: None) -> None:
+    write_plugin(tmp_path, "dvgen_talking", "quantizer")
+    for path in (tmp_path / "dvgen_talking").glob("*.py"):
+        path.write_text(path.read_text(encoding="utf-8") + "\nprint('here I am')\n", encoding="utf-8")
+    done = run(str(tmp_path), "--json")
+    assert json.loads(done.stdout)["kept"] is True
+    assert "here I am" in done.stderr
+
+
+def test_where_there_is_no_terminal_there_is_no_bar(no_contract: None) -> None:
+    assert run("fsq").stderr == ""
+
+
+def screen(drawn: str) -> list[str]:
+    """The lines that are left on a terminal after all that was drawn: lines erased, the cursor moved up."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[\??[\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", drawn):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part in ("\x1b[2K", "\x1b[1A"):
+            lines[row] = lines[row] if part == "\x1b[1A" else ""
+            row -= part == "\x1b[1A"
+        elif part[0] not in "\x1b\r":
+            lines[row] += part
+    return lines
+
+
+@pytest.mark.parametrize("columns", [30, 40, 100])
+def test_the_bar_fits_its_line_and_leaves_nothing_behind(columns: int, no_contract: None) -> None:
+    """Of a distribution of several components, each reported where the bar was."""
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}
+    drawn = CliRunner().invoke(check, ["binary"], obj=discover, env=terminal).output
+    bars = [part for part in re.split(r"[\r\n]", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", drawn)) if "\u2501" in part]
+    assert any("K1 listing" in bar for bar in bars)
+    assert max(len(bar.rstrip()) for bar in bars) < columns
+    assert "\n".join(screen(drawn)).strip() == run("binary").stdout.strip()
+
+
+def test_ctrl_c_stops_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dvgen.checking.running.contract_of", interrupted)
+    assert dvgen("check", "fsq", "--json") == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.split("\n") == ["", "dvgen: interrupted; finished checkpoints are kept", ""]

@@ -28,6 +28,12 @@ def test_what_was_made_and_what_comes_next_is_told(tmp_path: Path):
     ]
 
 
+def test_the_folder_in_a_command_is_quoted_where_it_must_be(tmp_path: Path):
+    into = tmp_path / "my plugins"
+    into.mkdir()
+    assert f"  pip install -e '{into}/dvgen-my-vq'" in invoke("new", "quantizer", "my-vq", "--into", into).stdout.splitlines()
+
+
 def test_the_document_says_the_same(tmp_path: Path):
     document = json.loads(invoke("new", "decoder", "my-net", "--into", tmp_path, "--json").stdout)
     folder = tmp_path / "dvgen-my-net"

@@ -178,6 +178,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, registry: Registry):
         ("decoder", "vqgan", "supplies the encoder 'vqgan'"),
         ("loss", "gpt", r"Python finds a package dvgen_gpt at .*__init__\.py"),
         ("prior", "autoregressive", "the class would be AutoregressivePrior"),
+        ("loss", "test", "pytest takes the class TestLoss for tests"),
     ],
 )
 def test_a_name_that_is_taken_is_refused_with_who_has_it(kind: str, name: str, holder: str, registry: Registry):
@@ -188,6 +189,20 @@ def test_a_name_that_is_taken_is_refused_with_who_has_it(kind: str, name: str, h
 def test_a_kind_that_is_not_known_is_refused_with_those_that_are(registry: Registry):
     with pytest.raises(ConfigError, match=r"no kind 'quantiser' \(did you mean 'quantizer'\?\); known: encoder, .*, recipe"):
         names_for(registry, "quantiser", "my-vq")
+
+
+def test_kind_and_name_the_wrong_way_round_are_told_apart(registry: Registry):
+    with pytest.raises(ConfigError, match=r"no kind 'my-vq'; the kind comes first: dvgen new quantizer my-vq; known: "):
+        names_for(registry, "my-vq", "quantizer")
+
+
+@pytest.mark.parametrize("name", ["class", "torch", "dvgen", "none", "py", "int"])
+def test_words_of_python_and_names_of_packages_are_good_names(name: str, registry: Registry):
+    """Everything that is called after a name has something before it or behind it."""
+    names = names_for(registry, "loss", name)
+    namespace: dict[str, Any] = {}
+    exec(rendered(names)[f"{names.package}/loss.py"], namespace)
+    assert issubclass(namespace[f"{names.camel}Loss"], torch.nn.Module)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])

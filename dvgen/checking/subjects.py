@@ -50,7 +50,8 @@ class Contract:
 
     def words(self, example: Any) -> str:
         """An example as text: the fields that differ from the plain one."""
-        changed = {name: value for name, value in _fields(example).items() if value != getattr(self.plain, name)}
+        fields = attrs.asdict(example, recurse=False)
+        changed = {name: value for name, value in fields.items() if value != getattr(self.plain, name)}
         if "shape" in changed:
             changed |= self._shape(example)
         return ", ".join(f"{name}={str(value).removeprefix('torch.')}" for name, value in changed.items())
@@ -128,7 +129,7 @@ def _subject(group: Group) -> Any:
     if kind == "loss":
         return _known(_loss(one))
     if kind == "dataset":
-        return _opened(DataSubject(cls))
+        return _opened(one)
     if kind == "code-source":
         return SourceSubject(cls, None, _parts(one))
     kinds: dict[str, Callable[[Any], Any]] = {
@@ -155,16 +156,13 @@ def _known(subject: Any) -> Any:
     return subject
 
 
-def _opened(subject: DataSubject) -> DataSubject:
-    """The subject, once it is clear that its data are there; raises DataError where they are not, and Untried where that
-    takes a location.
-    """
-    try:
-        _ = subject.dataset
-    except ConfigError as error:
-        if not subject.kind.located:
-            raise
-        raise Untried(f"{error}; apply data_contract of dvgen.contracts.pytest_data in a test of your own") from None
+def _opened(one: Checked) -> DataSubject:
+    """A data set that is there. Raises DataError where it is not, and Untried where nothing says where it is."""
+    cls = one.load()
+    if cls.located and one.location is None:
+        raise Untried(f"{one.name} is read from files; say where they are: dvgen check {one.name}:DIR")
+    subject = DataSubject(cls, location=one.location)
+    _ = subject.dataset
     return subject
 
 
@@ -203,7 +201,3 @@ def _made_shape(pair: AutoencoderSubject, shape: int) -> tuple[int, ...]:
     """What the decoder makes for signals of a shape, without the batch."""
     example = Example(batch=1, shape=shape)
     return tuple(pair.outputs(pair.prepared(example), *pair.inputs(example))["output"].shape[1:])
-
-
-def _fields(example: Any) -> dict[str, Any]:
-    return attrs.asdict(example, recurse=False)

@@ -1,14 +1,16 @@
-"""What is to be checked: components, from a name, KIND:NAME, a plugin, a distribution, or a folder."""
+"""What is to be checked: components, from a name, KIND:NAME, a data set's NAME:DIR, a plugin, a distribution, or a folder."""
 
 import importlib
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dvgen.checking.place import package_of, place_of_error
 from dvgen.discovery import GROUP, Plugins, discover
@@ -21,11 +23,12 @@ PAIRS = {"encoder": "decoder", "decoder": "encoder"}
 
 @frozen
 class Checked:
-    """A component under check: where it is registered, and the module that lists it."""
+    """A component under check: where it is registered, and the module that lists it. location: of a data set that is read."""
 
     registry: Registry
     supplied: Supplied
     module: str
+    location: str | None = None
 
     @property
     def kind(self) -> str:
@@ -76,21 +79,22 @@ def importable(target: str) -> Iterator[tuple[str, ...]]:
             sys.path.remove(place)
 
 
-def groups(target: str, plugins: Plugins, modules: Sequence[str] = ()) -> list[Group]:
+def groups(target: str, plugins: Plugins, modules: Sequence[str] = (), location: str | None = None) -> list[Group]:
     """The components that a target names, encoders with their decoders.
 
-    modules: of a folder, which are all that counts then. Raises ConfigError when nothing has that name, and PluginError
-    when what has it cannot be loaded.
+    modules: of a folder, which are all that counts then. location: of the one data set among them, which NAME:DIR names as
+    well. Raises ConfigError when nothing has that name, or nothing takes the location, and PluginError when what has the name
+    cannot be loaded.
     """
-    registry = plugins.registry
     if modules:
         found = _of_modules(target, plugins, modules)
-    elif target.partition(":")[0] in KINDS and ":" in target:
-        kind, _, name = target.partition(":")
-        found = [registry.find(kind, name)]
     else:
-        found = _named(target, registry)
-    return _paired([_checked(plugins, supplied) for supplied in found], plugins)
+        found, behind = _named(target, plugins.registry)
+        if behind is not None and location is not None:
+            raise ConfigError(f"{target}: two locations, and --location is {location}; leave one out")
+        location = location if behind is None else behind
+    checked = [_checked(plugins, supplied) for supplied in found]
+    return _paired(checked if location is None else _located(target, checked, location), plugins)
 
 
 def found_plugins(switches: Sequence[str], modules: Sequence[str]) -> Plugins:
@@ -101,33 +105,60 @@ def found_plugins(switches: Sequence[str], modules: Sequence[str]) -> Plugins:
 
 
 def _is_folder(target: str) -> bool:
-    """A path is told by its separators, or by being there as a plugin's folder."""
-    return "/" in target or target.startswith(".") or (Path(target) / "pyproject.toml").is_file()
+    """A path is told by its separators, or by being there as a plugin's folder; NAME: begins none, to leave NAME:DIR alone."""
+    if re.match(r"[a-z][a-z0-9-]*:", target):
+        return False
+    return "/" in target or target.startswith(".") or (bool(target) and (Path(target) / "pyproject.toml").is_file())
 
 
 def _modules(folder: Path) -> tuple[str, ...]:
     path = folder / "pyproject.toml"
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "not there"
+        raise ConfigError(f"{folder}: {found}; expected the folder of a plugin, with its pyproject.toml (dvgen new makes one)")
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    except OSError:
-        raise ConfigError(f"{folder}: no pyproject.toml there; give the folder of a plugin (dvgen new makes one)") from None
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}; expected the folder of a plugin, with its pyproject.toml (dvgen new makes one)"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    entries = project.get("entry-points", {}).get(GROUP, {})
-    if not entries:
+        raise ConfigError(f"{path}: not TOML: {error}; mend it, or begin anew with dvgen new") from None
+    for name in ("project", "entry-points", GROUP):
+        table = table.get(name) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not table or not all(isinstance(value, str) for value in table.values()):
         raise ConfigError(f'{path}: no [project.entry-points.{GROUP}]; it names the plugin\'s module: my-vq = "dvgen_my_vq"')
-    return tuple(entries.values())
+    for name, value in table.items():
+        if not all(part.isidentifier() for part in value.split(".")):
+            raise ConfigError(f'{path}: entry point {name} is {value!r}; expected the name of a module, such as "dvgen_my_vq"')
+    return tuple(table.values())
 
 
 def _of_modules(target: str, plugins: Plugins, modules: Sequence[str]) -> list[Supplied]:
     names = {name for name, plugin in plugins.manager.list_name_plugin() if _module(plugin) in modules}
     found = [supplied for supplied in plugins.registry.supplied if supplied.plugin in names]
     if not found:
-        raise ConfigError(f"{target}: its plugin supplies no component; dvgen_components in its __init__.py lists them")
+        raise ConfigError(f"{target}: its plugin supplies no component; dvgen_components, marked with @hookimpl, lists them")
     return found
 
 
-def _named(target: str, registry: Registry) -> list[Supplied]:
+def _named(target: str, registry: Registry) -> tuple[list[Supplied], str | None]:
+    """What has a name, and the location behind that of a data set: a colon stands behind a kind, or behind a data set."""
+    head, colon, rest = target.partition(":")
+    if not colon:
+        return _of_name(target, registry), None
+    if head in KINDS and head != "dataset":
+        return [registry.find(head, rest)], None
+    name, behind, location = rest.partition(":") if head == "dataset" else (head, colon, rest)
+    if head != "dataset" and name not in registry.names("dataset"):
+        near = closest(head, (*KINDS, *registry.names("dataset")))
+        raise ConfigError(f"{target!r}: {head!r} is no kind and no data set{near}; expected KIND:NAME or DATASET:DIR")
+    if behind and not location:
+        raise ConfigError(f"{target!r}: nothing stands behind the colon; expected where the data lie, as in {name}:DIR")
+    return [registry.find("dataset", name)], location or None
+
+
+def _of_name(target: str, registry: Registry) -> list[Supplied]:
     kinds = [kind for kind in KINDS if target in registry.names(kind)]
     if kinds:
         return [registry.find(kind, target) for kind in kinds]
@@ -138,10 +169,27 @@ def _named(target: str, registry: Registry) -> list[Supplied]:
         known = {word for s in registry.supplied for word in (s.component.name, s.plugin, s.distribution.partition(" ")[0])}
         failures = "".join(f". plugin {f.plugin!r} ({f.distribution}) failed to load: {f.reason}" for f in registry.failures)
         raise ConfigError(
-            f"nothing named {target!r}{closest(target, known)}; give a component, KIND:NAME, a plugin, a distribution,"
-            f" or the folder of a plugin; `dvgen plugins` lists what there is{failures}"
+            f"nothing named {target!r}{closest(target, known)}{_there(target)}; give a component, KIND:NAME, NAME:DIR of a data"
+            f" set, a plugin, a distribution, or the folder of a plugin; `dvgen plugins` lists what there is{failures}"
         )
     return found
+
+
+def _there(target: str) -> str:
+    """What a target is that was taken for a name, in words; empty where nothing is there."""
+    path = Path(target)
+    if not target or not path.exists():
+        return ""
+    return f"; {target} is a {'folder without pyproject.toml' if path.is_dir() else 'file'}, and no plugin"
+
+
+def _located(target: str, found: list[Checked], location: str) -> list[Checked]:
+    """The data set among them at its location. Raises ConfigError unless there is one."""
+    sets = [one for one in found if one.kind == "dataset"]
+    if len(sets) != 1:
+        what = "several data sets, each with a location of its own" if sets else "no data set, and nothing else has a location"
+        raise ConfigError(f"{target}: {location!r} cannot be its location: it is {what}; name one data set")
+    return [evolve(one, location=location) if one is sets[0] else one for one in found]
 
 
 def _refuse(failed: Sequence[Failure], place: Callable[[str], str] = lambda _: "") -> None:
@@ -152,6 +200,8 @@ def _refuse(failed: Sequence[Failure], place: Callable[[str], str] = lambda _: "
 
 def _place(module: str) -> str:
     """Where a module fails: it is imported, and its components listed, once more."""
+    if find_spec(module.partition(".")[0]) is None:
+        return "; the entry point in pyproject.toml names it, and neither the folder nor its src holds it"
     try:
         plugin: Any = importlib.import_module(module)
         list(plugin.dvgen_components())

@@ -41,7 +41,7 @@ def exit_codes() -> list[ExitCode]:
     told = [ExitCode(code=cls.exit_code, error=cls.__name__, meaning=_meaning(cls)) for cls in raised]
     silent = [
         ExitCode(code=0, error="", meaning="All went well."),
-        ExitCode(code=130, error="", meaning="Interrupted twice; finished checkpoints are kept."),
+        ExitCode(code=130, error="", meaning="Interrupted, a run by a second Ctrl-C; finished checkpoints are kept."),
     ]
     return sorted([*told, *silent], key=lambda one: one.code)  # stable: within a code in the order of the file
 

@@ -60,15 +60,16 @@ def names_for(registry: Registry, kind: str, name: str) -> Names:
     """The names of a new plugin. Raises ConfigError for an unknown kind and for a name that cannot be used or is taken."""
     made = TOGETHER.get(kind, kind)
     if made not in OUTLINES:
-        raise ConfigError(f"dvgen new: no kind {kind!r}{closest(kind, OUTLINES)}; known: {', '.join(OUTLINES)}")
+        hint = f"; the kind comes first: dvgen new {name} {kind}" if name in OUTLINES else closest(kind, OUTLINES)
+        raise ConfigError(f"no kind {kind!r}{hint}; known: {', '.join(OUTLINES)}")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > LONGEST:
         raise ConfigError(
-            f"dvgen new: {name!r} cannot be a name: expected at most {LONGEST} small letters, digits and single hyphens, "
+            f"{name!r} cannot be a name: expected at most {LONGEST} small letters, digits and single hyphens, "
             "a letter first and no hyphen last, such as my-vq"
         )
     names = Names(made, name)
     for holder in _holders(registry, names):
-        raise ConfigError(f"dvgen new: the name {name!r} is taken: {holder}; choose another name")
+        raise ConfigError(f"the name {name!r} is taken: {holder}; choose another name")
     return names
 
 
@@ -81,5 +82,8 @@ def _holders(registry: Registry, names: Names) -> Iterator[str]:
             yield f"{who} supplies the {supplied.component.kind} {names.name!r}"
     if found := importlib.util.find_spec(names.package):
         yield f"Python finds a package {names.package} at {found.origin or 'a folder without __init__.py'}"
+    suffix = names.outline.parts[0].suffix
+    if suffix and names.camel.startswith("Test"):
+        yield f"pytest takes the class {names.camel}{suffix} for tests"
     if (names.kind, names.name) in OURS:
-        yield f"the class would be {names.camel}{names.outline.parts[0].suffix}, which dvgen has"
+        yield f"the class would be {names.camel}{suffix}, which dvgen has"

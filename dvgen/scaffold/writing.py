@@ -18,15 +18,13 @@ def rendered(names: Names) -> dict[str, str]:
 
     Of the templates in `shared` and in the folder of the kind, all are used; "package" in a path stands for the package.
     """
-    environment = (
-        Environment(  # what is rendered is Python, TOML and Markdown, and names hold letters, digits and hyphens alone
-            loader=PackageLoader("dvgen.scaffold"),
-            autoescape=False,  # noqa: S701
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+    environment = Environment(
+        loader=PackageLoader("dvgen.scaffold"),
+        autoescape=False,  # noqa: S701 - no HTML is rendered, and names hold letters, digits and hyphens alone
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     used = [path for path in environment.list_templates(extensions=[ENDING[1:]]) if path.split("/")[0] in (SHARED, names.kind)]
     return {_place(path, names): environment.get_template(path).render(names=names) for path in used}
