@@ -41,7 +41,7 @@ def component_config(registry: Registry, kind: str, choice: Choice, path: str = 
 def check_components(registry: Registry, experiment: Experiment) -> None:
     """Look every name up and check every field before any work is done; raises ConfigError with every fault."""
     faults = []
-    for path, kind, choice in _chosen(experiment):
+    for path, kind, choice in chosen_components(experiment):
         try:
             component_config(registry, kind, choice, path)
         except ConfigError as error:
@@ -151,7 +151,7 @@ def _component_faults(registry: Registry, table: Mapping[str, Any]) -> list[str]
     return faults
 
 
-def _chosen(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
+def chosen_components(experiment: Experiment) -> Iterator[tuple[str, str, Choice]]:
     """Path in the file, kind, and choice of every component of an experiment."""
     yield "data", data_kind(experiment.data), experiment.data
     yield "encoder", "encoder", experiment.encoder

@@ -8,6 +8,7 @@ from contract_toys import ToyPrior, ToyTable
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from dvgen.blocks.conditioning import drop_labels
 from dvgen.interfaces.codes import MASKED, Codes, Level
 from dvgen.interfaces.context import Context, ContextShape
 
@@ -67,6 +68,26 @@ class NoiseOfItsOwn(ToyPrior):
     def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
         shown = torch.rand(codes[0].shape) < 0.7
         return super().loss((codes[0].masked_fill(~shown, MASKED),), context, noise)
+
+
+@planted("R4 loss")  # so seldom that no batch of a test shows it
+class DropsFewLabelsWithoutNoise(ToyPrior):
+    def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
+        return super().loss(codes, drop_labels(context, 0.001, noise or torch.default_generator), noise)
+
+
+@planted("R4 loss")  # random numbers of its own, which no state tells of
+class DropsLabelsOnItsOwn(ToyPrior):
+    def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
+        own = Generator()
+        own.seed()
+        return super().loss(codes, drop_labels(context, 0.1, own), noise)
+
+
+@planted("R4 loss")
+class DropsTheSameLabelsWithoutNoise(ToyPrior):
+    def loss(self, codes: Codes, context: Context, noise: Generator | None = None) -> Tensor:
+        return super().loss(codes, drop_labels(context, 0.05, noise or Generator().manual_seed(0)), noise)
 
 
 @planted("R4 loss")

@@ -102,6 +102,23 @@ class RevivedOnItsParent(EMAQuantizer):
         self.unused.masked_fill_(dead, 0)
 
 
+@planted("P23 revival")
+class StopsHalfWay(EMAQuantizer):
+    def _revive(self, counts: Tensor, errors: Tensor, share: Tensor) -> None:
+        dead = self.unused >= self.revive_after
+        half = self.codebook.lerp(self.codebook[errors.argmax()], 0.5)
+        self.codebook.copy_(torch.where(dead.unsqueeze(1), half, self.codebook))
+        self.unused.masked_fill_(dead, 0)
+
+
+@planted("P23 revival")
+class RevivedWithoutEnd(EMAQuantizer):
+    def _revive(self, counts: Tensor, errors: Tensor, share: Tensor) -> None:
+        dead = self.unused >= self.revive_after
+        apart = 0.1 * torch.linspace(3, 4, len(dead)).unsqueeze(1) * torch.randn(self.dim).sign()
+        self.codebook.copy_(torch.where(dead.unsqueeze(1), self.codebook[errors.argmax()] + apart, self.codebook))
+
+
 @planted("P24 initial_codes_differ")  # vqp: an empty cluster gets zero; 48 of 64 codes from 16 samples
 class EmptyClustersAreZero(EMAQuantizer):
     def initialise(self, z: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Rules K1 to K8: of a plugin's package, and of what every component says about itself."""
+"""Rules K1, K2 and K6 to K9: of a plugin's package, and of what every component says about itself."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ from dvgen.checking.place import BrokenAt, package_of, place_of_class, place_of_
 from dvgen.checking.targets import Checked
 from dvgen.contracts.law import law
 from dvgen.contracts.model_training import TINY
+from dvgen.contracts.waivers import waivers_of
 from dvgen.errors import ConfigError, PluginError
 from dvgen.interfaces.model import Model
 from dvgen.recipes import read_recipe
@@ -25,6 +26,11 @@ _PROBE = "import sys; sys.path[:] = sys.argv[2:]; from dvgen.checking.listing_pr
 def is_model(one: Checked) -> bool:
     """Whether the component has weights, so that it has to offer `tiny()`; feature extractors are as large as they are."""
     return one.has_class and issubclass(one.load(), Model) and one.kind != "features"
+
+
+def waives(one: Checked) -> bool:
+    """Whether the component waives laws of its contract."""
+    return one.has_class and one.load().waived_laws != {}
 
 
 def is_recipe(one: Checked) -> bool:
@@ -88,6 +94,15 @@ def recipe_assembles(one: Checked, _: Any) -> None:
         raise recipe.fault(error) from None
 
 
+@law("K9", "waived laws exist and give a reason", applies=waives, once=True)
+def waivers_give_reasons(one: Checked, _: Any) -> None:
+    cls = one.load()
+    try:
+        waivers_of(cls)
+    except ConfigError as error:
+        raise BrokenAt(str(error), place_of_class(cls, "waived_laws")) from None
+
+
 def _place_of_target(target: str) -> Any:
     """Where a class is that is not of its kind; None where there is none."""
     module, _, name = target.partition(":")
@@ -104,6 +119,8 @@ PACKAGE_CAUSES = CONFIG_CAUSES | {
     " is large; return the smallest config that still has all its parts.",
     "summary_is_a_line": "The fourth argument of Component; say in a few words what it is, and leave the rest to the docstring"
     " of the class.",
+    "waivers_give_reasons": 'A waiver is written as "P23 revival": the name of the law and of its check, "name" and "check" in'
+    " `dvgen check --json`; the reason is a sentence for those who use the component. Laws of another kind cannot be waived.",
     "recipe_assembles": "A name that no installed plugin supplies, a misspelt field, or sizes that do not fit each other;"
     " try `dvgen recipes NAME`.",
 }

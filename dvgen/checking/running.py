@@ -1,9 +1,9 @@
 """A plugin's components held to all their rules, one after the other. Needs hypothesis."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from dvgen.checking import config_rules, package_rules
 from dvgen.checking.package_rules import PACKAGE_CAUSES
@@ -13,9 +13,10 @@ from dvgen.checking.targets import Checked, Group
 from dvgen.checking.trying import Found, fault_of, fault_of_rule
 from dvgen.contracts.law import Law, laws_in
 from dvgen.contracts.usual_causes import usual_cause
-from dvgen.errors import DataError
+from dvgen.contracts.waivers import waived_by
+from dvgen.errors import ConfigError, DataError
 
-KEPT, BROKEN, NOT_TRIED = "kept", "broken", "not tried"
+KEPT, BROKEN, WAIVED, NOT_TRIED = "kept", "broken", "waived", "not tried"
 _LOADS = package_rules.target_is_of_its_kind
 _NEEDED = (_LOADS, package_rules.tiny_builds)
 """Rules without which there is nothing to hold to a contract."""
@@ -29,13 +30,22 @@ Tell = Callable[[str, int, int], None]
 
 @frozen
 class Outcome:
-    """What became of a rule: its component, whether it is kept, how it is broken, and why it was not tried."""
+    """What became of a rule: its component, whether it is kept, and how it is broken.
+
+    reason: why it was not tried, or is waived. tried: of a waived rule, what it would be without the waiver.
+    """
 
     who: str
     law: Law
     state: str
     found: Found | None = None
     reason: str = ""
+    tried: str = ""
+
+    @property
+    def trial(self) -> str:
+        """How a waived rule fared."""
+        return self.tried if self.tried == NOT_TRIED else f"{self.tried} when tried"
 
     @property
     def cause(self) -> str:
@@ -96,14 +106,25 @@ def _tried_rule(law: Law, one: Checked, package: Package, tell: Tell) -> Outcome
 
 def _contract_outcomes(group: Group, contract: Contract, effort: Effort, tell: Tell) -> list[Outcome]:
     who, package = " and ".join(f"{one.kind} {one.name}" for one in group), package_of(group[0].target)
-    made = []
+    made, waived = [], _waived(contract)
     for i, law in enumerate(contract.laws):
         tell(f"{law.name} {law.rule}", i, len(contract.laws))
         if law.slow and not effort.slow:
-            made.append(Outcome(who, law, NOT_TRIED, reason="it takes long; --slow tries it"))
+            outcome = Outcome(who, law, NOT_TRIED, reason="it takes long; --slow tries it")
         else:
-            made.append(_outcome(who, law, lambda law=law: fault_of(law, contract, package)))  # type: ignore[misc]
+            outcome = _outcome(who, law, lambda law=law: fault_of(law, contract, package))  # type: ignore[misc]
+        if law.full_name in waived:
+            outcome = evolve(outcome, state=WAIVED, reason=waived[law.full_name], tried=outcome.state)
+        made.append(outcome)
     return made
+
+
+def _waived(contract: Contract) -> Mapping[str, str]:
+    """What the component waives: nothing, where its waivers are not right, which is a fault of their own (K9)."""
+    try:
+        return waived_by(contract.subject)
+    except ConfigError:
+        return {}
 
 
 def _outcome(who: str, law: Law, try_it: Callable[[], Any]) -> Outcome:

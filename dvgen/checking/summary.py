@@ -8,7 +8,7 @@ from attrs import asdict
 
 from dvgen import __version__
 from dvgen.checking.place import Place
-from dvgen.checking.running import BROKEN, KEPT, NOT_TRIED, Outcome, Report
+from dvgen.checking.running import BROKEN, KEPT, NOT_TRIED, WAIVED, Outcome, Report
 
 LETTERS = {
     "K": "package and config",
@@ -26,14 +26,19 @@ LETTERS = {
 }
 """What the rules of a letter are about."""
 
+STATES = (KEPT, BROKEN, WAIVED, NOT_TRIED)
+"""What may become of a rule, in the order in which they are counted."""
+
 
 def text(report: Report) -> Iterator[str]:
-    """Lines for a terminal: every broken rule, what was not tried, and how many were kept."""
+    """Lines for a terminal: every broken rule, what is waived and what was not tried, and how many were kept."""
     yield f"{title(report)}: {verdict(report)}"
     # a law that saw its fault says more than an error in its way
     for outcome in sorted(report.of(BROKEN), key=lambda o: not (o.found and o.found.seen)):
         yield ""
         yield from _broken(outcome)
+    for outcome in report.of(WAIVED):
+        yield f"  waived; {outcome.trial}: {outcome.law.full_name}: {outcome.reason}"
     for reason in dict.fromkeys((*report.why, *(_untried(outcome) for outcome in report.of(NOT_TRIED)))):
         yield f"  {reason}"
 
@@ -44,30 +49,35 @@ def title(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """How many rules are kept, broken, and not tried."""
-    counts = {state: len(report.of(state)) for state in (KEPT, BROKEN, NOT_TRIED)}
-    return ", ".join(f"{count} rules {state}" for state, count in counts.items() if count or state == KEPT)
+    """How many rules are kept, broken, waived, and not tried."""
+    return ", ".join(f"{count} rules {state}" for state, count in _counts(report.outcomes).items() if count or state == KEPT)
 
 
 def markdown(reports: Sequence[Report], command: str) -> str:
-    """A summary to paste into a README; the command repeats it."""
+    """A summary to paste into a README; the command repeats it. Only where something is waived has it a column for that."""
+    states = [state for state in STATES if state != WAIVED or any(report.of(WAIVED) for report in reports)]
     lines = [
         f"Checked with `{command}` (dvgen {__version__}, torch {torch.__version__.partition('+')[0]}):",
         "",
-        "| component | rules | kept | broken | not tried |",
-        "|---|---|---:|---:|---:|",
+        f"| component | rules | {' | '.join(states)} |",
+        f"|---|---|{'---:|' * len(states)}",
     ]
     for report in reports:
         for letter, about in LETTERS.items():
             of_letter = [outcome for outcome in report.outcomes if outcome.law.name.startswith(letter)]
-            counts = [sum(outcome.state == state for outcome in of_letter) for state in (KEPT, BROKEN, NOT_TRIED)]
+            counts = _counts(of_letter)
             if of_letter:
-                lines.append(f"| {title(report)} | {letter}: {about} | {' | '.join(map(str, counts))} |")
+                lines.append(f"| {title(report)} | {letter}: {about} | {' | '.join(str(counts[state]) for state in states)} |")
     faults = [
         f"* {outcome.who} breaks {outcome.law.name} ({outcome.law.rule}): {outcome.found.message}"
         for report in reports
         for outcome in report.of(BROKEN)
         if outcome.found
+    ]
+    faults += [
+        f"* {outcome.who} waives {outcome.law.name} ({outcome.law.rule}; {outcome.trial}): {outcome.reason}"
+        for report in reports
+        for outcome in report.of(WAIVED)
     ]
     faults += [f"* {title(report)}: {reason}" for report in reports for reason in report.why]
     return "\n".join([*lines, *(["", *faults] if faults else [])])
@@ -100,6 +110,10 @@ def _broken(outcome: Outcome) -> Iterator[str]:
     yield f"  usually: {outcome.cause}"
 
 
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    return {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
+
+
 def _untried(outcome: Outcome) -> str:
     return f"not tried: {outcome.law.name} {outcome.law.check.__name__}: {outcome.reason}"
 
@@ -109,7 +123,12 @@ def _check(report: Report) -> dict[str, Any]:
         asdict(one.supplied.component) | {"plugin": one.supplied.plugin, "distribution": one.supplied.distribution}
         for one in report.group
     ]
-    return {"components": components, "not_tried": list(report.why), "rules": [_rule(o) for o in report.outcomes]}
+    return {
+        "components": components,
+        "not_tried": list(report.why),
+        "counts": _counts(report.outcomes),
+        "rules": [_rule(outcome) for outcome in report.outcomes],
+    }
 
 
 def _rule(outcome: Outcome) -> dict[str, Any]:
@@ -117,8 +136,7 @@ def _rule(outcome: Outcome) -> dict[str, Any]:
     law, found = outcome.law, outcome.found
     row: dict[str, Any] = {"who": outcome.who, "name": law.name, "check": law.check.__name__, "rule": law.rule}
     row["state"] = outcome.state
-    if outcome.reason:
-        row["reason"] = outcome.reason
+    row |= {name: value for name in ("reason", "tried") if (value := getattr(outcome, name))}
     if found is not None:
         row |= {"found": found.message, "example": found.example, "usual_cause": outcome.cause}
         row["place"] = None if found.place is None else _line(found.place)

@@ -12,6 +12,7 @@ from dvgen.compare.opening import Openings, open_spaces, opening_name
 from dvgen.compare.results import Group, Repeat, document
 from dvgen.compare.rows import Proved, assessed_row, trained_row
 from dvgen.compare.schema import RESULTS
+from dvgen.compare.waivers import waiver_notes
 from dvgen.experiment import Experiment
 from dvgen.sealed import write_json
 from dvgen.training.folder import TRAINING_LOCK, locked
@@ -63,6 +64,7 @@ def evaluate_run(session: Session, folder: Path, features: tuple[str, ...] | Non
         coded = Coded(prepared.cache, prepared.tokenizer)
         group = assessed_group(session, experiment, coded, opened, tokenizer_folder(folder))
         row = assessed_row(session, experiment, group, model, Proved({}), folder)
+    group = _with_waivers(session, group, [experiment])
     results = document([(group, [(experiment, [row])])], repeats=1, root=folder)
     if session.fabric.is_global_zero:
         write_json(folder / RESULTS, results)
@@ -86,4 +88,10 @@ def _group(
             session.stop.check("finished rows are kept; the same command goes on from there")
             found.append(trained_row(session, evolve(experiment, repeat=repeat), group, proved, comparison.folder))
         rows.append((experiment, found))
-    return group, rows
+    return _with_waivers(session, group, experiments), rows
+
+
+def _with_waivers(session: Session, group: Group, experiments: Sequence[Experiment]) -> Group:
+    signals = group.subject.signals
+    notes = waiver_notes(session.registry, experiments, () if signals is None else signals.spaces)
+    return evolve(group, notes=(*group.notes, *notes))

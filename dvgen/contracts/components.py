@@ -2,7 +2,7 @@
 
 M1 to M10 are of every model; E and D of an encoder and a decoder that belong together, G of discriminators, L of losses, A of
 adversarial losses, R of priors; S is of data sets, C of code sources, F of features. What applies follows from the class;
-nothing can be switched off.
+nothing can be switched off unseen (`waivers.py`).
 """
 
 from typing import Any

@@ -29,6 +29,11 @@ class Law:
     slow: bool
     once: bool
 
+    @property
+    def full_name(self) -> str:
+        """Its name and that of its check, which no other law has: "P12 straight_through"."""
+        return f"{self.name} {self.check.__name__}"
+
 
 def always(_: Any) -> bool:
     """Applies to every component."""
@@ -56,7 +61,7 @@ def broken_laws(subject: Any, examples: Iterable[Any], laws: Iterable[Law]) -> d
             try:
                 law.check(subject, example)
             except Exception as error:
-                found[f"{law.name} {law.check.__name__}"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                found[law.full_name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 break
     return found
 

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from dvgen.contracts.law import law, require, require_close, require_equal
 from dvgen.contracts.model_subject import ROUNDING, Example, mapped, sample_of
 from dvgen.contracts.prior_subject import PriorSubject, every_map, generators, log_probability, repeated
+from dvgen.contracts.random_states import random_states_kept
 from dvgen.errors import ShapeError
 from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.context import UNCONDITIONAL, Context
@@ -21,6 +22,12 @@ from dvgen.interfaces.sampling import Sampling
 
 HIDDEN = 0.4
 """Share of codes that are masked where some are."""
+
+MANY = 64
+"""Samples of a batch in which a thing that happens to few of them happens to some."""
+
+REPEATS = 4
+"""How often that batch is tried."""
 
 
 @law("R1", "terms are (b, *grid) a level, finite, never above 0, and float32 or wider under autocast and in half precision")
@@ -105,15 +112,23 @@ def another_order(subject: PriorSubject, example: Example) -> None:
 @torch.no_grad()
 def loss(subject: PriorSubject, example: Example) -> None:
     prior = subject.prepared(example)
-    inputs = subject.inputs(example)
-    first, second = (prior.loss(*inputs, Generator().manual_seed(3)) for _ in range(2))
-    require_equal(second, first, "the loss with equal noise")
-    require(first.ndim == 0 and first.is_floating_point(), f"the loss has shape {tuple(first.shape)}, expected a scalar")
-    if prior.exact:
-        values = torch.cat([found.flatten() for found in prior(*inputs)])
+    for batch, times in ((example.batch, 1), (MANY, REPEATS)):
+        inputs = subject.inputs(evolve(example, batch=batch))
+        with random_states_kept("the loss, in evaluation and given noise,"):
+            first = prior.loss(*inputs, Generator().manual_seed(3))
+        require(first.ndim == 0 and first.is_floating_point(), f"the loss has shape {tuple(first.shape)}, expected a scalar")
+        for _ in range(times):
+            require_equal(prior.loss(*inputs, Generator().manual_seed(3)), first, "the loss with equal noise")
+            if prior.exact:
+                _check_plain_loss(prior, inputs)
+
+
+def _check_plain_loss(prior: Any, inputs: tuple[Any, ...]) -> None:
+    values = torch.cat([found.flatten() for found in prior(*inputs)])
+    with random_states_kept("the loss, in evaluation and without noise,"):
         plain = prior.loss(*inputs)
-        allowed = ROUNDING * float(values.abs().max())
-        require(abs(float(plain + values.mean())) <= allowed, f"the loss is {plain}, minus the mean of terms {-values.mean()}")
+    allowed = ROUNDING * float(values.abs().max())
+    require(abs(float(plain + values.mean())) <= allowed, f"the loss is {plain}, minus the mean of terms {-values.mean()}")
 
 
 @law("R5", "every label, no label, and each code of every coarser level, masked too, change the probability",

@@ -1,7 +1,7 @@
 """The contract of a quantizer: 41 properties, P1 to P41, and which of them a quantizer has to keep.
 
 What applies follows from what the quantizer declares (`Quantizer.traits`, `deterministic`, what it overrides); a law whose name
-ends in "-" checks that it is no more than it declares. Nothing can be switched off.
+ends in "-" checks that it is no more than it declares. Nothing can be switched off unseen (`waivers.py`).
 """
 
 from dvgen.contracts import (

@@ -26,7 +26,7 @@ BEFORE = 5
 """Updates in which all codes are used: averages that a revived code must not keep."""
 
 AFTER = 5
-"""Updates watched after the first revival."""
+"""Updates in a row without a revival after which codes are at rest."""
 
 
 class _Move(NamedTuple):
@@ -48,7 +48,7 @@ class _Move(NamedTuple):
 
 @law(
     "P23",
-    "revived codes are apart, among the data, and stay; codes in use are left alone; usage does not fall",
+    "revived codes are apart, go to the data and stay; codes in use are left alone; usage does not fall",
     applies=lambda q: updates(q) and enumerable(q),
     once=True,
 )
@@ -58,32 +58,53 @@ def revival(subject: Subject, example: Example) -> None:
         resting: _Move | None = None
         for move in _moves(quantizer, rows, PATIENCE):
             if move.revived().any():
-                _check_revival(resting, move, rows)
-                _check_what_follows(move, list(_moves(quantizer, rows, AFTER)), rows)
+                _check_used(resting, move, rows)
+                _check_until_rest(move, quantizer, rows)
                 break
             resting = move
 
 
-def _check_revival(resting: _Move | None, move: _Move, rows: Tensor) -> None:
-    revived = move.revived()
-    require(move.after.isfinite().all(), "a revived code is not finite")
-    require(len(move.after.unique(dim=0)) == len(move.after), "a revived code has the place of another")
-    require((_outside(move.after[revived], rows) <= 0).all(), "a revived code lies outside the data")
-    rounding = 1e-5 * float(rows.abs().max())
+def _check_used(resting: _Move | None, move: _Move, rows: Tensor) -> None:
     usual = 0.0 if resting is None else float((resting.after - resting.before)[resting.used].abs().max())
     own = float((move.after - move.before)[move.used].abs().max())
-    require(resting is None or own <= usual + rounding, f"a used code moved by {own:.3g} in a revival, before by {usual:.3g}")
+    allowed = usual + _rounding(rows)
+    require(resting is None or own <= allowed, f"a used code moved by {own:.3g} in a revival, before by {usual:.3g}")
 
 
-def _check_what_follows(revival: _Move, later: list[_Move], rows: Tensor) -> None:
-    revived, following = revival.revived(), later[0]
-    home = (following.after - revival.after)[revived].norm(dim=1)
-    away = (following.after - revival.before)[revived].norm(dim=1)
-    require((home < away).all(), "a revived code was drawn back to its old place by the next update")
-    require((_outside(following.after[revived], rows) <= 0).all(), "the update after a revival took the code out of the data")
-    require(not (following.revived() & revived).any(), "a code was revived again in the very next update")
-    for move in later:
-        require(move.usage() >= revival.usage(), f"{revival.usage()} codes were used before the revival, {move.usage()} after")
+def _check_until_rest(first: _Move, quantizer: Quantizer, rows: Tensor) -> None:
+    """A revival may take one update or many, as that of CVQ-VAE does, which takes a code a share of the way at each."""
+    last, moved, arrived, quiet = first, first.revived(), torch.zeros_like(first.used), 0
+    _check_places(first, rows)
+    for move in _moves(quantizer, rows, PATIENCE):
+        arrived |= moved & _among(last.after, rows)
+        _check_places(move, rows)
+        require(move.usage() >= first.usage(), f"{first.usage()} codes were used before the revival, {move.usage()} after")
+        back = _drawn_back(last, move, rows)[last.revived()]
+        require(not back.any(), "a revived code was drawn back to its old place by the next update")
+        require(_among(move.after[arrived], rows).all(), "an update after the revival took the code out of the data")
+        moved |= move.revived()
+        quiet = 0 if move.revived().any() else quiet + 1
+        if quiet == AFTER:
+            require(_among(move.after[moved], rows).all(), "a revived code lies outside the data, and no longer moves")
+            return
+        last = move
+    require(False, f"codes that nobody chose are still moved {PATIENCE} updates after the first of them was")
+
+
+def _check_places(move: _Move, rows: Tensor) -> None:
+    revived = move.revived()
+    require(move.after.isfinite().all(), "a revived code is not finite")
+    require(not revived.any() or len(move.after.unique(dim=0)) == len(move.after), "a revived code has the place of another")
+    before, after = (_outside(places[revived], rows).clamp(min=0) for places in (move.before, move.after))
+    nearer = (after <= before + _rounding(rows)).all(dim=1) & (after.sum(dim=1) < before.sum(dim=1))
+    require((nearer | (after == 0).all(dim=1)).all(), "a revived code lies outside the data, and has come no nearer to it")
+
+
+def _drawn_back(revival: _Move, following: _Move, rows: Tensor) -> Tensor:
+    """Codes (k,) that lie nearer to where they were before a revival than after it, and far from every feature."""
+    places = following.after
+    away = (places - revival.before).norm(dim=1) <= (places - revival.after).norm(dim=1)
+    return away & (torch.cdist(places, rows).amin(dim=1) > following.spread)
 
 
 def _settled_on_few(subject: Subject, example: Example) -> tuple[Quantizer, Tensor]:
@@ -103,8 +124,17 @@ def _moves(quantizer: Quantizer, rows: Tensor, updates: int) -> Iterator[_Move]:
         yield _Move(before, code_vectors(quantizer), used, float(rows.std(dim=0).max()))
 
 
+def _among(places: Tensor, rows: Tensor) -> Tensor:
+    """Which of places (m, d) lie among the rows, (m,)."""
+    return (_outside(places, rows) <= 0).all(dim=1)
+
+
 def _outside(places: Tensor, rows: Tensor) -> Tensor:
     """How far places (m, d) lie outside the box of the rows, widened by half its own width: (m, d), positive if outside."""
     low, high = rows.amin(dim=0), rows.amax(dim=0)
     margin = (high - low) / 2
     return torch.maximum(places - (high + margin), (low - margin) - places)
+
+
+def _rounding(rows: Tensor) -> float:
+    return 1e-5 * float(rows.abs().max())

@@ -152,8 +152,8 @@ CAUSES = {
         "and keep the batch as the first axis throughout."
     ),
     "prior_values.loss": (
-        "The loss draws noise that is not from the generator it is given, or averages otherwise than minus the mean of the "
-        "terms. Leave `loss` as inherited, or pass the generator to every draw."
+        "The loss draws noise that is not from the generator it is given, drops labels although there is none, or averages "
+        "otherwise than minus the mean of the terms. Leave `loss` as inherited, or pass the generator to every draw."
     ),
     "prior_values.context_counts": (
         "Labels or coarser codes are not fed in, are multiplied by a zero, or share an embedding with no label. Use "

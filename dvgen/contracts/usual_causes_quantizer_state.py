@@ -76,8 +76,8 @@ CAUSES = {
         "`update` only, and draw from torch's global state."
     ),
     "quantizer_revival.revival": (
-        "Revived codes all take one place, or one outside the data, or keep their old averages, which draw them back. Give "
-        "each a place of its own among the data, reset counts and sums with it, and leave codes in use alone."
+        "Revived codes all take one place, or one outside the data, stop on the way there, or keep their old averages, which "
+        "draw them back. Give each a place of its own among the data, reset counts and sums with it, and leave others alone."
     ),
     "quantizer_masks.junk_under_the_mask": (
         "Masked positions enter a mean, a maximum or the check for NaN (0 * NaN is NaN). Select the valid rows first "

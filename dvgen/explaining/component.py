@@ -3,12 +3,13 @@
 import inspect
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 from attrs import frozen
 
-from dvgen.errors import PluginError
+from dvgen.errors import ConfigError, PluginError
 from dvgen.experiment import Adversarial, Choice
 from dvgen.explaining.config_fields import ConfigField, fields_of
 from dvgen.explaining.config_help import config_help
@@ -33,7 +34,8 @@ class ExplainedComponent:
     """A component in words.
 
     file: of its class. notes: what the docstring of its Config says beside its fields. path: the table of an experiment
-    that holds the fields, None where they cannot be set. example: a command that uses it, with a field of it.
+    that holds the fields, None where they cannot be set. example: a command that uses it, with a field of it. waived_laws: of
+    its contract, with the reasons.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class ExplainedComponent:
     notes: tuple[str, ...]
     path: str | None
     example: str
+    waived_laws: Mapping[str, str]
 
 
 def explained_component(registry: Registry, kind: str, name: str) -> ExplainedComponent:
@@ -72,6 +75,7 @@ def explained_component(registry: Registry, kind: str, name: str) -> ExplainedCo
         notes=config_help(config).notes,
         path=_PATHS.get(kind),
         example=" ".join([*_choosing(registry, supplied, cls), *_setting(kind, fields)]),
+        waived_laws=_waived(supplied, cls),
     )
 
 
@@ -82,6 +86,16 @@ def _config(supplied: Supplied, cls: Any) -> type[Any]:
         target = supplied.component.target
         raise PluginError(f"{target} of plugin {supplied.plugin!r}: no nested attrs class Config, which says what may be set")
     return config
+
+
+def _waived(supplied: Supplied, cls: Any) -> dict[str, str]:
+    """The laws that a class waives. Raises PluginError where it says so wrongly."""
+    from dvgen.contracts.waivers import waivers_of  # it imports torch
+
+    try:
+        return waivers_of(cls)
+    except ConfigError as error:
+        raise PluginError(f"{supplied.component.target} of plugin {supplied.plugin!r}: {error}") from None
 
 
 def _choosing(registry: Registry, supplied: Supplied, cls: Any) -> list[str]:

@@ -64,6 +64,9 @@ def component_lines(told: ExplainedComponent, width: int) -> Iterator[str]:
         yield from wrapped(note, width, INDENT)
     if told.path is None and told.fields:
         yield from wrapped(f"An experiment names {told.kind} and takes their defaults.", width, INDENT)
+    if told.waived_laws:
+        yield from _heading("laws that do not apply to it")
+        yield from table(list(told.waived_laws.items()), width, INDENT)
     yield from _heading("how to use it")
     yield from _command(told.example, width)
     yield from _parts(told, width)
@@ -113,10 +116,7 @@ def hook_lines(told: Hooks, width: int) -> Iterator[str]:
     """The hooks, and how a plugin implements one."""
     yield "hooks: functions of a plugin that dvgen calls"
     yield ""
-    text = (
-        "A plugin is a module; it implements a hook by a function of that name, marked with `dvgen.hookimpl`, that takes any of"
-    )
-    yield from wrapped(f"{text} these arguments. One that raises costs a warning and never the run.", width, INDENT)
+    yield from docstring(_HOOKS, width, INDENT)
     yield from _heading("hooks")
     yield from _members(told.hooks, width)
     yield from _heading("what these speak of")
@@ -164,7 +164,11 @@ def _contract(contract: Contract, width: int) -> Iterator[str]:
         return
     letters = ", ".join(f"{letter} ({count})" for letter, count in contract.laws.items())
     text = f"{contract.count} laws in {contract.checks} checks, by their letters: {letters}."
-    yield from wrapped(f"{text} Which of them apply follows from the class; none can be switched off.", width, INDENT)
+    yield from wrapped(
+        f"{text} Which of them apply follows from the class, which waives one only in `waived_laws`, with a reason.",
+        width,
+        INDENT,
+    )
 
 
 def _components(components: Sequence[tuple[str, str]], width: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -25,10 +26,12 @@ class Dataset(ABC):
     exhaustive: True when the set holds every signal of a uniform distribution exactly once, so that entropies are exact.
     skipped: names of the files that were left out because they could not be read.
     rate: samples a second of sound, whose size is (t,); None for images.
+    waived_laws: laws of the contract that do not apply to this class, by full name, each with the reason: see `Model`.
     """
 
     Config: ClassVar[type[Any]]
     located: ClassVar[bool] = True
+    waived_laws: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     shape: tuple[int, ...]
     classes: tuple[str, ...]
@@ -56,9 +59,11 @@ class CodeSource(ABC):
     levels: what it draws. sizes: how many draws the splits "train", "validation" and "test" have.
     version: raised whenever the same config would draw other codes, so that results of both are never compared.
     entropy: of one draw (all levels together) in nats, where it has a closed form; otherwise None.
+    waived_laws: laws of the contract that do not apply to this class, by full name, each with the reason: see `Model`.
     """
 
     Config: ClassVar[type[Any]]
+    waived_laws: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     levels: tuple[Level, ...]
     sizes: Mapping[str, int]

@@ -1,5 +1,7 @@
 """What every trainable component offers beside its own interface."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -14,10 +16,13 @@ class Model(nn.Module):
     are known only when the model is assembled are keyword arguments of `__init__`.
 
     weight_files: the published files that some config of the class looks for; `dvgen weights` lists and installs them.
+    waived_laws: laws of the contract that do not apply to this class, by full name ("P23 revival"), each with the reason
+        in a sentence; whoever uses the component is told.
     """
 
     Config: ClassVar[type[Any]]
     weight_files: ClassVar[tuple[WeightFile, ...]] = ()
+    waived_laws: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser; "weight_decay": 0.0 in a group exempts it. Every parameter stands in exactly one."""
