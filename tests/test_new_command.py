@@ -19,7 +19,7 @@ SHRUNK = ("data.shapes=2", "data.positions=3", "evaluate.samples=4", "evaluate.m
 def test_what_was_made_and_what_comes_next_is_told(tmp_path: Path):
     lines = invoke("new", "quantizer", "my-vq", "--into", tmp_path).stdout.splitlines()
     folder = tmp_path / "dvgen-my-vq"
-    assert lines[0] == f"{folder}: a quantizer that works, to be changed"
+    assert lines[0] == f"{folder}: a quantizer; it works as it is, and is yours to change"
     assert "  dvgen_my_vq/quantizer.py" in lines
     assert lines[lines.index("next:") + 1 :] == [
         f"  pip install -e {folder}",

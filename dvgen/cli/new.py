@@ -38,6 +38,7 @@ def new(load: Callable[[], Plugins], kind: str, name: str, into: Path, as_json: 
         made = {"kind": names.kind, "name": name, "distribution": names.distribution, "package": names.package}
         click.echo(json.dumps({"schema": 1, **made, "folder": str(folder), "files": files, "next": commands}, indent=1))
         return
-    click.echo(f"{folder}: {names.outline.about.lower()} that works, to be changed")
+    about = names.outline.about
+    click.echo(f"{folder}: {about[0].lower()}{about[1:]}; it works as it is, and is yours to change")
     for line in (*(f"  {file}" for file in files), "next:", *(f"  {command}" for command in commands)):
         click.echo(line)
