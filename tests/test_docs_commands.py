@@ -142,6 +142,8 @@ def test_every_quick_command_shown_does_what_it_says(block: Block, line: list[st
     monkeypatch.chdir(tmp_path)
     for module in [module for module in sys.modules if module.partition(".")[0] in ("dvgen_cvq", "dvgen_mingru")]:
         monkeypatch.delitem(sys.modules, module)
+    # other tests put them there
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if "example_plugins" not in place])
     monkeypatch.syspath_prepend(ROOT / "docs" / "example_plugin")
     example = block.marker.partition("example: ")[2]
     if example:

@@ -86,6 +86,6 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def tell(rule: str, done: int, of: int) -> None:
             line = shorten(rule, max(10, console.width - wide - 2), placeholder=" ...")  # a second line would be left behind
-            bar.update(task, description=line, completed=done, total=of or None)
+            bar.update(task, description=line, completed=done, total=of or None, refresh=True)
 
         yield tell
