@@ -67,6 +67,13 @@ class FloorsSizes(ToyEncoder):
         return tuple(side // 4 for side in size), tuple(side // 2 for side in size)
 
 
+@planted("D1 shapes", "RuntimeError")  # works on contiguous vectors alone
+class ViewsMaps(ToyDecoder):
+    def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:
+        maps = [vector.view(vector.shape[0] * vector.shape[1], *vector.shape[2:]) for vector in vectors]
+        return super().forward(tuple(one.view(vector.shape) for one, vector in zip(maps, vectors, strict=True)))
+
+
 @planted("D1 shapes")
 class CropsSignals(ToyDecoder):
     def forward(self, vectors: tuple[Tensor, ...]) -> Tensor:

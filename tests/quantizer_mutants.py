@@ -71,6 +71,13 @@ class AttachedStats(VQQuantizer):
         return out._replace(stats=out.stats | {"spread": self.codebook.square().mean()})
 
 
+@planted("P1 shapes", "RuntimeError")  # works on contiguous features alone
+class ViewsMaps(VQQuantizer):
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
+        maps = z.view(z.shape[0] * z.shape[1], *z.shape[2:])
+        return super().forward(maps.view(z.shape), mask)
+
+
 @planted("P2 ranges", levels_per_channel=(4, 2001))  # vqp, Cosmos-Tokenizer: a bound of 1 + eps, codes -2 and 8006 of 8004
 class FSQOutOfRange(FSQQuantizer):
     def encode(self, z: Tensor, mask: Tensor | None = None) -> Codes:

@@ -112,11 +112,23 @@ class StopsHalfWay(EMAQuantizer):
 
 
 @planted("P23 revival")
-class RevivedWithoutEnd(EMAQuantizer):
+class ThrownToAndFro(EMAQuantizer):
     def _revive(self, counts: Tensor, errors: Tensor, share: Tensor) -> None:
         dead = self.unused >= self.revive_after
         apart = 0.1 * torch.linspace(3, 4, len(dead)).unsqueeze(1) * torch.randn(self.dim).sign()
         self.codebook.copy_(torch.where(dead.unsqueeze(1), self.codebook[errors.argmax()] + apart, self.codebook))
+
+
+@planted("P23 revival")
+class CirclesWithoutEnd(EMAQuantizer):
+    """Every step is small, and none takes a code out of the data or to a feature."""
+
+    def _revive(self, counts: Tensor, errors: Tensor, share: Tensor) -> None:
+        dead = self.unused >= self.revive_after
+        radius, angle = (errors / counts.clamp(min=1)).max().sqrt(), 0.6 * self.unused.unsqueeze(1)
+        corner = radius * torch.linspace(1.8, 2.2, len(dead)).unsqueeze(1) * torch.ones(self.dim)
+        corner[:, :2] += 0.3 * radius * torch.cat([angle.cos(), angle.sin()], dim=1)
+        self.codebook.copy_(torch.where(dead.unsqueeze(1), self.codebook[errors.argmax()] + corner, self.codebook))
 
 
 @planted("P24 initial_codes_differ")  # vqp: an empty cluster gets zero; 48 of 64 codes from 16 samples

@@ -41,7 +41,8 @@ MODEL_LAWS = {law for subject, laws in LAWS.items() if issubclass(subject, Model
 
 LAW_OF: dict[str, Law] = {f"{law.name} {law.check.__name__}": law for law in MODEL_LAWS}
 
-EXAMPLES = tuple(Example(batch=batch, shape=shape, seed=shape) for batch, shape in ((3, 0), (1, 1), (2, 2), (3, 3), (3, 4)))
+EXAMPLES = tuple(Example(batch=batch, shape=i, seed=i // 2) for i, batch in enumerate((3, 1, 2, 3, 3)))
+"""Shapes by turns, each contiguous and with channels that lie last in memory."""
 
 TOYS = (ToyEncoder, ToyDiscriminator, ToyLoss, ToyAdversarialLoss, ToyPrior, ToyTable)
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 import torch
 from doc_pages import ROOT
+from quantizer_mutants_state import CirclesWithoutEnd
 from torch import Tensor
 
 from dvgen.contracts import quantizer_revival
@@ -16,6 +17,7 @@ from dvgen.contracts.law import Broken
 from dvgen.contracts.quantizer import broken_laws
 from dvgen.contracts.quantizer_revival import revival
 from dvgen.contracts.quantizer_subject import Example, Subject
+from dvgen_ema.quantizer import EMAQuantizer
 
 sys.path.append(str(ROOT / "docs" / "example_plugins" / "dvgen-cvq"))
 
@@ -41,6 +43,16 @@ class Tires(CvqQuantizer):
         super().update(pending)
         with torch.no_grad():
             self.codebook.copy_(torch.where(idle.unsqueeze(1), before, self.codebook))
+
+
+class Slow(EMAQuantizer):
+    """Takes a code so small a share of the way that near the data no step is large."""
+
+    def _revive(self, counts: Tensor, errors: Tensor, share: Tensor) -> None:
+        dead = self.unused >= self.revive_after
+        nearer = self.codebook.lerp(self.codebook[errors.argmax()], 0.015)
+        for state, value in ((self.codebook, nearer), (self.counts, 0), (self.sums, 0)):
+            state[dead] = value[dead] if isinstance(value, Tensor) else value
 
 
 def subject(decay: float, kind: type[CvqQuantizer] = CvqQuantizer) -> Subject:
@@ -78,6 +90,16 @@ def test_cvq_keeps_it_at_its_own_decay(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_goes_away_from_the_data_is_found(decay: float) -> None:
     with pytest.raises(Broken, match="has come no nearer to it"):
         revival.check(subject(decay, Away), Example())
+
+
+def test_small_steps_to_the_data_are_steps() -> None:
+    slow = Subject(lambda: Slow(EMAQuantizer.tiny()))
+    assert broken_laws(slow, [Example()], [revival]) == {}
+
+
+def test_what_never_comes_to_rest_is_found() -> None:
+    with pytest.raises(Broken, match="are still moved 200 updates after the first of them was"):
+        revival.check(Subject(lambda: CirclesWithoutEnd(EMAQuantizer.tiny())), Example())
 
 
 def test_what_stops_on_the_way_is_found() -> None:

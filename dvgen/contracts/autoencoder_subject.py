@@ -1,20 +1,17 @@
 """An encoder and a decoder that belong together, and what they are tried on."""
 
-from functools import cached_property
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from dvgen.contracts.model_subject import Example, ModelSubject, weighted
+from dvgen.contracts.taken_shapes import Shapes, TakesSignals
 from dvgen.errors import ConfigError
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 
 SHAPES = ((3, 16, 16), (1, 8, 16), (1, 64), (2, 32), (3, 32, 32), (1, 64, 64), (1, 256))
 """Signals that are offered to an encoder, (channels, *size)."""
-
-TRIED = 2
-"""How many of those that it takes are used."""
 
 
 @final
@@ -32,35 +29,24 @@ class Pair(nn.Module):
 
 
 @final
-class AutoencoderSubject(ModelSubject):
+class AutoencoderSubject(TakesSignals, ModelSubject):
     """Encoder and decoder; configs are `tiny()` unless given.
 
     shapes: (channels, *size) of signals, those of SHAPES that the encoder takes unless given. Inputs are signals
     (b, channels, *size) and, as if quantized, one map of vectors (b, dims[i], *grid) a map.
     """
 
+    offered = SHAPES
+
     def __init__(
         self,
         encoder: type[Encoder],
         decoder: type[Decoder],
         configs: tuple[Any, Any] = (None, None),
-        shapes: tuple[tuple[int, ...], ...] | None = None,
+        shapes: Shapes | None = None,
     ) -> None:
-        super().__init__((encoder, decoder), configs)
-        self._shapes = shapes
-        self.variety = TRIED if shapes is None else len(shapes)
-
-    @cached_property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of signals to try. Raises ConfigError when the encoder takes none of those known here."""
-        found = self._shapes or tuple(shape for shape in SHAPES if self._takes(shape))[:TRIED]
-        if not found:
-            raise ConfigError(f"{self.kinds[0].__name__} takes signals of none of the shapes {SHAPES}; give `shapes` it takes")
-        return found
-
-    def shape(self, example: Example) -> tuple[int, ...]:
-        """(channels, *size) of the example's signals."""
-        return self.shapes[example.shape % len(self.shapes)]
+        ModelSubject.__init__(self, (encoder, decoder), configs)
+        TakesSignals.__init__(self, encoder, shapes)
 
     @property
     def dims(self) -> tuple[int, ...]:

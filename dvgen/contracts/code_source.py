@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from dvgen.contracts.data_subject import SourceSubject, all_draws
+from dvgen.contracts.drawn_codes import require_codes, require_same_codes
 from dvgen.contracts.frequencies import DEVIATIONS, DRAWS, flat, require_frequencies
-from dvgen.contracts.law import law, require, require_close, require_equal
+from dvgen.contracts.law import law, require, require_close
 from dvgen.contracts.model_subject import ROUNDING, Example
 from dvgen.contracts.random_states import random_states_kept
-from dvgen.interfaces.codes import Codes, Level
+from dvgen.interfaces.codes import Level
 from dvgen.interfaces.data import CodeSource
 
 SPLITS = ("train", "validation", "test")
@@ -46,16 +47,7 @@ def sizes(subject: SourceSubject, example: Example) -> None:
 @law("C3", "draws are int64 (n, *grid), one tensor a level, 0 <= code < num_codes")
 def codes(subject: SourceSubject, example: Example) -> None:
     source = subject.source
-    found = source.sample(example.batch, example.seed)
-    require(isinstance(found, tuple), f"draws are a {type(found).__name__}, expected a tuple with one tensor a level")
-    require(len(found) == len(source.levels), f"{len(found)} tensors of codes for {len(source.levels)} levels")
-    for code, level in zip(found, source.levels, strict=True):
-        require(code.dtype == torch.int64, f"level {level.name!r}: codes are {code.dtype}, expected int64")
-        wanted = (example.batch, *level.grid)
-        require(tuple(code.shape) == wanted, f"level {level.name!r}: codes of shape {tuple(code.shape)}, expected {wanted}")
-        least, most = int(code.min()), int(code.max())
-        right = least >= 0 and most < level.num_codes
-        require(right, f"level {level.name!r}: codes in {least}..{most}, expected 0..{level.num_codes - 1}")
+    require_codes(source.sample(example.batch, example.seed), source.levels, example.batch, "codes")
 
 
 @law("C4", "draws are a function of config, number and seed alone: the same again, and of a source that is made anew")
@@ -64,8 +56,8 @@ def pure(subject: SourceSubject, example: Example) -> None:
     first = tuple(code.clone() for code in source.sample(example.batch, example.seed))
     source.sample(example.batch + 1, example.seed + 1)
     torch.manual_seed(example.seed + 2)
-    _require_same(source.sample(example.batch, example.seed), first, "draws asked for again")
-    _require_same(subject.made().sample(example.batch, example.seed), first, "draws of a source made anew")
+    require_same_codes(source.sample(example.batch, example.seed), first, "draws asked for again")
+    require_same_codes(subject.made().sample(example.batch, example.seed), first, "draws of a source made anew")
 
 
 @law("C4", "other seeds give other draws, and the draws of one seed differ", once=True)
@@ -107,7 +99,7 @@ def log_prob_is_pure(subject: SourceSubject, example: Example) -> None:
     drawn = source.sample(example.batch + 1, example.seed)
     kept = tuple(code.clone() for code in drawn)
     together = source.log_prob(drawn)
-    _require_same(drawn, kept, "codes after log_prob")
+    require_same_codes(drawn, kept, "codes after log_prob")
     for i in range(len(together)):
         alone = source.log_prob(tuple(code[i : i + 1] for code in drawn))
         require_close(alone, together[i : i + 1], "log_prob of a draw alone, and among others", relative=ROUNDING)
@@ -172,8 +164,3 @@ def _told(subject: SourceSubject) -> str:
 
 def _probabilities(source: CodeSource) -> Tensor:
     return source.log_prob(all_draws(source)).double().exp()
-
-
-def _require_same(found: Codes, expected: Codes, what: str) -> None:
-    for one, other in zip(found, expected, strict=True):
-        require_equal(one, other, what)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dvgen.contracts.data_subject import DataSubject, changed_configs
-from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.law import law, must_raise, require, require_equal
 from dvgen.contracts.model_subject import Example
 from dvgen.errors import DataError, DvgenError
 from dvgen.interfaces.data import Dataset
@@ -73,14 +73,9 @@ def pickles(subject: DataSubject, example: Example) -> None:
 def missing(subject: DataSubject, example: Example) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = str(Path(folder) / "nothing-here")
-        try:
-            DataSubject(subject.kind, subject.config, place).opened()
-        except DataError as error:
-            require(place in str(error), f"the error does not name {place}: {error}")
-            return
-        except Exception as error:
-            require(False, f"opening a folder that is not there raised {type(error).__name__}, expected DataError")
-        require(False, "opening a folder that is not there did not raise DataError")
+        opened = DataSubject(subject.kind, subject.config, place).opened
+        error = must_raise(opened, DataError, "opening a folder that is not there")
+        require(place in str(error), f"the error does not name {place}: {error}")
 
 
 def require_sha256(value: Any, what: str) -> None:

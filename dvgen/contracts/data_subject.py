@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any, final
 
 import attrs
@@ -13,6 +12,7 @@ from torch import Tensor
 from dvgen.contracts.labelled_signals import LabelledSignals, rounded
 from dvgen.contracts.model_subject import Example
 from dvgen.contracts.prior_subject import every_map
+from dvgen.contracts.taken_shapes import Shapes, TakesSignals
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.codes import Codes
 from dvgen.interfaces.data import CodeSource, Dataset
@@ -26,9 +26,6 @@ ENUMERABLE = 4096
 
 SHAPES = ((3, 32, 32), (1, 16, 20), (1, 2048), (2, 2048), (1, 28, 28), (3, 64, 64), (3, 224, 224), (1, 16384))
 """Signals that are offered to features, (channels, *size)."""
-
-TRIED_SHAPES = 2
-"""How many of those that they take are used."""
 
 
 @final
@@ -108,29 +105,19 @@ class SourceSubject:
 
 
 @final
-class FeaturesSubject:
+class FeaturesSubject(TakesSignals):
     """Features; the config is `tiny()` unless given.
 
     shapes: of signals, (channels, *size), those of SHAPES for which no ShapeError or ConfigError is raised unless given.
     Learned features are learned from LabelledSignals of the shape.
     """
 
-    def __init__(self, kind: type[Features], config: Any = None, shapes: tuple[tuple[int, ...], ...] | None = None) -> None:
-        self.kind, self._given = kind, shapes
+    offered = SHAPES
+
+    def __init__(self, kind: type[Features], config: Any = None, shapes: Shapes | None = None) -> None:
+        super().__init__(kind, shapes)
+        self.kind = kind
         self.config: Any = kind.tiny() if config is None else config
-        self.variety = TRIED_SHAPES if shapes is None else len(shapes)
-
-    @cached_property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of signals to try. Raises ConfigError when none of those known here is taken."""
-        found = self._given or tuple(islice(filter(self._takes, SHAPES), TRIED_SHAPES))
-        if not found:
-            raise ConfigError(f"{self.kind.__name__} takes signals of none of the shapes {SHAPES}; give `shapes` it takes")
-        return found
-
-    def shape(self, example: Example) -> tuple[int, ...]:
-        """(channels, *size) of the example's signals."""
-        return self.shapes[example.shape % len(self.shapes)]
 
     def built(self, shape: tuple[int, ...]) -> Features:
         """Features for signals of this shape that have learned nothing yet, in evaluation."""

@@ -96,6 +96,17 @@ def require_close(found: Tensor, expected: Tensor, what: str, relative: float = 
     require(worst <= allowed, f"{what}: off by {worst:.3g}, allowed {allowed:.3g}; {_largest(found, expected)}")
 
 
+def must_raise(act: Callable[[], object], wanted: type[Exception], what: str) -> Exception:
+    """The error that `act` raises; Broken where that is not a `wanted` one, or none."""
+    try:
+        act()
+    except wanted as error:
+        return error
+    except Exception as error:
+        raise Broken(f"{what}: raised {type(error).__name__}, expected {wanted.__name__}: {error}") from error
+    raise Broken(f"{what}: did not raise {wanted.__name__}")
+
+
 def _largest(found: Tensor, expected: Tensor) -> str:
     if not found.numel():
         return "no values"

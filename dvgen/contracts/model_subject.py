@@ -8,6 +8,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Generator, Tensor, nn
 
+from dvgen.contracts.layout import channels_last
 from dvgen.interfaces.context import Context
 from dvgen.interfaces.model import Model
 
@@ -21,7 +22,7 @@ ROUNDING = 1e-9
 @frozen(kw_only=True)
 class Example:
     """One situation: so many samples, of one of the subject's shapes (by number, from the start again past the last), and a
-    seed of weights and inputs.
+    seed of weights and inputs. Where shape and seed add up to an odd number, channels of inputs lie last in memory.
     """
 
     batch: int = 3
@@ -33,8 +34,9 @@ class Example:
         return Generator().manual_seed(self.seed * 7919 + salt)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float64, salt: int = 0) -> Tensor:
-        """Normal random numbers."""
-        return torch.randn(shape, generator=self.generator(salt), dtype=torch.float64).to(dtype)
+        """Normal random numbers, laid out in memory as the example says."""
+        drawn = torch.randn(shape, generator=self.generator(salt), dtype=torch.float64).to(dtype)
+        return channels_last(drawn) if (self.shape + self.seed) % 2 else drawn
 
 
 class ModelSubject(ABC):

@@ -9,6 +9,7 @@ import torch
 from attrs import evolve
 from torch import nn
 
+from dvgen.contracts.drawn_codes import require_codes, require_same_codes
 from dvgen.contracts.frequencies import DRAWS, require_frequencies
 from dvgen.contracts.law import law, require, require_equal
 from dvgen.contracts.model_subject import Example, sample_of
@@ -24,17 +25,11 @@ def samples(subject: PriorSubject, example: Example) -> None:
     prior = subject.prepared(example)
     context = subject.inputs(example)[1]
     found = drawn(prior, context, example.seed)
-    levels = subject.situation(example).levels
-    require(len(found) == len(levels), f"{len(found)} tensors of samples for {len(levels)} levels")
-    for code, level in zip(found, levels, strict=True):
-        require(code.dtype == torch.int64, f"samples are {code.dtype}, expected int64")
-        wanted = (example.batch, *level.grid)
-        require(tuple(code.shape) == wanted, f"samples of shape {tuple(code.shape)}, expected {wanted}")
-        require(((code >= 0) & (code < level.num_codes)).all(), f"samples out of 0..{level.num_codes - 1}")
+    require_codes(found, subject.situation(example).levels, example.batch, "samples")
     before = torch.get_rng_state()
     torch.manual_seed(example.seed + 99)
     noise = torch.get_rng_state()
-    _require_same(drawn(prior, context, example.seed), found, "samples of equal generators")
+    require_same_codes(drawn(prior, context, example.seed), found, "samples of equal generators")
     require_equal(torch.get_rng_state(), noise, "torch's random state after sampling")
     torch.set_rng_state(before)
 
@@ -47,7 +42,7 @@ def neighbours(subject: PriorSubject, example: Example) -> None:
     for i in range(3):
         (own,) = sample_of((context,), i)
         alone = prior.sample(own, sampling=Sampling(), generators=[generators(3, example.seed)[i]])
-        _require_same(alone, tuple(code[i : i + 1] for code in together), "a sample alone, and in a batch")
+        require_same_codes(alone, tuple(code[i : i + 1] for code in together), "a sample alone, and in a batch")
 
 
 @law("R11", "codes that are given are kept, and nothing given is as `given` left out")
@@ -61,10 +56,10 @@ def given(subject: PriorSubject, example: Example) -> None:
     for one, code, where in zip(found, codes, free, strict=True):
         require_equal(one[~where], code[~where], "codes that were given")
         require((one[where] >= 0).all(), "a free place was left masked")
-    _require_same(some, kept, "`given` after sampling")
-    _require_same(drawn(prior, context, example.seed, given=codes), codes, "samples of which everything was given")
+    require_same_codes(some, kept, "`given` after sampling")
+    require_same_codes(drawn(prior, context, example.seed, given=codes), codes, "samples of which everything was given")
     nothing = tuple(torch.full_like(code, MASKED) for code in codes)
-    _require_same(
+    require_same_codes(
         drawn(prior, context, example.seed, given=nothing), drawn(prior, context, example.seed), "samples with nothing given"
     )
 
@@ -93,7 +88,7 @@ def training_flag(subject: PriorSubject, example: Example) -> None:
     prior.train()
     list(prior.modules())[-1].eval()  # frozen by whoever trains it
     flags, before = [part.training for part in prior.modules()], state_of(prior)
-    _require_same(drawn(prior, context, example.seed), expected, "samples in training mode, and in evaluation")
+    require_same_codes(drawn(prior, context, example.seed), expected, "samples in training mode, and in evaluation")
     require([part.training for part in prior.modules()] == flags, "sampling changed a training flag")
     require_state(prior, before, "after sampling")
 
@@ -103,9 +98,9 @@ def guidance(subject: PriorSubject, example: Example) -> None:
     here = evolve(example, shape=subject.conditional[example.shape % len(subject.conditional)])
     prior, context = subject.prepared(here), subject.inputs(here)[1]
     plain = drawn(prior, context, example.seed)
-    _require_same(drawn(prior, context, example.seed, Sampling(guidance=1.0)), plain, "samples of guidance 1")
+    require_same_codes(drawn(prior, context, example.seed, Sampling(guidance=1.0)), plain, "samples of guidance 1")
     without = drawn(prior, context.unconditional(), example.seed)
-    _require_same(drawn(prior, context, example.seed, Sampling(guidance=0.0)), without, "samples of guidance 0")
+    require_same_codes(drawn(prior, context, example.seed, Sampling(guidance=0.0)), without, "samples of guidance 0")
 
 
 @law("R14", "top_k = 1 draws at each free place the likeliest code given those before it",
@@ -124,8 +119,3 @@ def drawn(prior: Any, context: Context, seed: int, sampling: Sampling | None = N
         context, sampling=sampling or Sampling(), generators=generators(context.batch, seed), given=given
     )
     return found
-
-
-def _require_same(found: Codes, expected: Codes, what: str) -> None:
-    for one, other in zip(found, expected, strict=True):
-        require_equal(one, other, what)

@@ -66,7 +66,8 @@ class PriorSubject(ModelSubject):
     @cached_property
     def situations(self) -> tuple[Situation, ...]:
         """What the prior is tried on. Raises ConfigError when it can be built for none of those known here."""
-        found = self._given or tuple(situation for situation in SITUATIONS if self._takes(situation))
+        with torch.random.fork_rng(devices=()):  # what is made to find out must not change what is made next
+            found = self._given or tuple(filter(self._takes, SITUATIONS))
         if not found:
             raise ConfigError(f"{self.kinds[0].__name__} models none of {SITUATIONS}; give `situations` that it models")
         return found

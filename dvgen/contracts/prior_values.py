@@ -5,13 +5,14 @@ Shapes: b batch, *grid of a level.
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from attrs import evolve
 from torch import Generator, Tensor
 
-from dvgen.contracts.law import law, require, require_close, require_equal
+from dvgen.contracts.law import law, must_raise, require, require_close, require_equal
 from dvgen.contracts.model_subject import ROUNDING, Example, mapped, sample_of
 from dvgen.contracts.prior_subject import PriorSubject, every_map, generators, log_probability, repeated
 from dvgen.contracts.random_states import random_states_kept
@@ -158,12 +159,13 @@ def wrong_contexts(subject: PriorSubject, example: Example) -> None:
         prior = subject.prepared(here)
         codes, context = subject.inputs(here)
         for what, wrong in _wrong(context).items():
-            _must_refuse(lambda p=prior, c=codes, w=wrong: p(c, w), f"forward with {what}")
-            _must_refuse(lambda p=prior, w=wrong, n=context.batch: _sampled(p, w, n), f"sample with {what}")
+            must_raise(partial(prior, codes, wrong), ShapeError, f"forward with {what}")
+            must_raise(partial(_sampled, prior, wrong, context.batch), ShapeError, f"sample with {what}")
         for count in (2, 4):
-            _must_refuse(lambda p=prior, c=context, n=count: _sampled(p, c, n), f"sample with {count} generators")
+            must_raise(partial(_sampled, prior, context, count), ShapeError, f"sample with {count} generators")
         fewer = tuple(code[:-1] for code in codes)
-        _must_refuse(lambda p=prior, c=context, g=fewer: _sampled(p, c, c.batch, g), "sample with `given` of fewer samples")
+        act = partial(_sampled, prior, context, context.batch, fewer)
+        must_raise(act, ShapeError, "sample with `given` of fewer samples")
 
 
 def _sampled(prior: Any, context: Context, count: int, given: Codes | None = None) -> Codes:
@@ -210,13 +212,3 @@ def _wrong(context: Context) -> dict[str, Context]:
     else:
         wrong["coarser codes"] = context._replace(coarser=(torch.zeros(context.batch, 1, dtype=torch.int64),))
     return wrong
-
-
-def _must_refuse(act: Any, what: str) -> None:
-    try:
-        act()
-    except ShapeError:
-        return
-    except Exception as error:
-        require(False, f"{what}: raised {type(error).__name__}, expected ShapeError")
-    require(False, f"{what}: did not raise ShapeError")

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from dvgen.contracts.autoencoder_subject import AutoencoderSubject
 from dvgen.contracts.components import laws_of
-from dvgen.contracts.model_subject import Example, ModelSubject
+from dvgen.contracts.model_subject import Example
 from dvgen.contracts.prior_subject import PriorSubject, Situation
 from dvgen.contracts.pytest_laws import TestClass, as_tests
-from dvgen.contracts.signal_subject import AdversarialLossSubject, DiscriminatorSubject, LossSubject, Shapes
+from dvgen.contracts.signal_subject import AdversarialLossSubject, DiscriminatorSubject, LossSubject
+from dvgen.contracts.taken_shapes import Shapes
 from dvgen.interfaces.autoencoder import Decoder, Encoder
 from dvgen.interfaces.discriminator import Discriminator
 from dvgen.interfaces.loss import AdversarialLoss, Loss
@@ -40,14 +41,14 @@ def autoencoder_contract(
     examples: int = DRAWN,
 ) -> Callable[[TestClass], TestClass]:
     """An encoder and a decoder that belong together; configs: of both."""
-    return _contract(AutoencoderSubject(encoder, decoder, configs, shapes), examples)
+    return laws_as_tests(AutoencoderSubject(encoder, decoder, configs, shapes), examples)
 
 
 def discriminator_contract(
     kind: type[Discriminator], *, config: Any = None, shapes: Shapes | None = None, examples: int = DRAWN
 ) -> Callable[[TestClass], TestClass]:
     """A discriminator."""
-    return _contract(DiscriminatorSubject(kind, config, shapes), examples)
+    return laws_as_tests(DiscriminatorSubject(kind, config, shapes), examples)
 
 
 def loss_contract(
@@ -59,23 +60,24 @@ def loss_contract(
     examples: int = DRAWN,
 ) -> Callable[[TestClass], TestClass]:
     """A loss of signals; read: for one that reads a distribution, the shape of its parameters from that of the signals."""
-    return _contract(LossSubject(kind, config, shapes, read), examples)
+    return laws_as_tests(LossSubject(kind, config, shapes, read), examples)
 
 
 def adversarial_loss_contract(
     kind: type[AdversarialLoss], *, config: Any = None, examples: int = DRAWN
 ) -> Callable[[TestClass], TestClass]:
     """The two sides of an adversarial game."""
-    return _contract(AdversarialLossSubject(kind, config), examples)
+    return laws_as_tests(AdversarialLossSubject(kind, config), examples)
 
 
 def prior_contract(
     kind: type[Prior], *, config: Any = None, situations: tuple[Situation, ...] | None = None, examples: int = DRAWN
 ) -> Callable[[TestClass], TestClass]:
     """A prior; situations: levels and contexts that it is built for."""
-    return _contract(PriorSubject(kind, config, situations), examples)
+    return laws_as_tests(PriorSubject(kind, config, situations), examples)
 
 
-def _contract(subject: ModelSubject, examples: int) -> Callable[[TestClass], TestClass]:
+def laws_as_tests(subject: Any, examples: int) -> Callable[[TestClass], TestClass]:
+    """The laws of a subject's kind as tests: on an example of each shape, and so many drawn ones."""
     always = [Example(shape=shape) for shape in range(subject.variety)]
     return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples, always=always)

@@ -10,12 +10,10 @@ another is given. examples: how many hypothesis draws for each law. Needs pytest
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dvgen.contracts.components import laws_of
 from dvgen.contracts.data_subject import DataSubject, FeaturesSubject, SourceSubject
-from dvgen.contracts.model_subject import Example
-from dvgen.contracts.pytest_components import DRAWN, EXAMPLES
-from dvgen.contracts.pytest_laws import TestClass, as_tests
-from dvgen.contracts.signal_subject import Shapes
+from dvgen.contracts.pytest_components import DRAWN, laws_as_tests
+from dvgen.contracts.pytest_laws import TestClass
+from dvgen.contracts.taken_shapes import Shapes
 from dvgen.interfaces.data import CodeSource, Dataset
 from dvgen.interfaces.features import Features
 
@@ -24,7 +22,7 @@ def data_contract(
     kind: type[Dataset], *, config: Any = None, location: str | None = None, examples: int = DRAWN
 ) -> Callable[[TestClass], TestClass]:
     """A data set; location: what it is opened with."""
-    return _contract(DataSubject(kind, config, location), examples)
+    return laws_as_tests(DataSubject(kind, config, location), examples)
 
 
 def source_contract(
@@ -35,16 +33,11 @@ def source_contract(
     examples: int = DRAWN,
 ) -> Callable[[TestClass], TestClass]:
     """A code source; parts: what makes each part of its Config, by field."""
-    return _contract(SourceSubject(kind, config, parts), examples)
+    return laws_as_tests(SourceSubject(kind, config, parts), examples)
 
 
 def features_contract(
     kind: type[Features], *, config: Any = None, shapes: Shapes | None = None, examples: int = DRAWN
 ) -> Callable[[TestClass], TestClass]:
     """Features; shapes: of signals that they take."""
-    return _contract(FeaturesSubject(kind, config, shapes), examples)
-
-
-def _contract(subject: DataSubject | SourceSubject | FeaturesSubject, examples: int) -> Callable[[TestClass], TestClass]:
-    always = [Example(shape=shape) for shape in range(subject.variety)]
-    return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples, always=always)
+    return laws_as_tests(FeaturesSubject(kind, config, shapes), examples)

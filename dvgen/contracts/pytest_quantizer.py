@@ -25,6 +25,9 @@ EXAMPLES = st.builds(
 )
 """Situations of every rank, scale, offset, dtype, mask and mode."""
 
+LAYOUTS = (Example(), Example(seed=1))
+"""Features whose channels lie last in memory, and contiguous ones."""
+
 
 def quantizer_contract(make: Callable[[], Quantizer], *, examples: int = 10) -> Callable[[TestClass], TestClass]:
     """Class decorator: gives the class one test a law that applies to the quantizer that `make` makes, of a tiny config.
@@ -36,4 +39,4 @@ def quantizer_contract(make: Callable[[], Quantizer], *, examples: int = 10) -> 
     """
 
     subject = Subject(make)
-    return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples)
+    return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples, always=LAYOUTS)

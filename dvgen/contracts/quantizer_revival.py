@@ -26,7 +26,7 @@ BEFORE = 5
 """Updates in which all codes are used: averages that a revived code must not keep."""
 
 AFTER = 5
-"""Updates in a row without a revival after which codes are at rest."""
+"""Updates in a row without a revival, and without a code that comes nearer to the data, after which codes are at rest."""
 
 
 class _Move(NamedTuple):
@@ -83,7 +83,7 @@ def _check_until_rest(first: _Move, quantizer: Quantizer, rows: Tensor) -> None:
         require(not back.any(), "a revived code was drawn back to its old place by the next update")
         require(_among(move.after[arrived], rows).all(), "an update after the revival took the code out of the data")
         moved |= move.revived()
-        quiet = 0 if move.revived().any() else quiet + 1
+        quiet = 0 if (move.revived() | moved & _come_nearer(move, rows)).any() else quiet + 1
         if quiet == AFTER:
             require(_among(move.after[moved], rows).all(), "a revived code lies outside the data, and no longer moves")
             return
@@ -95,9 +95,14 @@ def _check_places(move: _Move, rows: Tensor) -> None:
     revived = move.revived()
     require(move.after.isfinite().all(), "a revived code is not finite")
     require(not revived.any() or len(move.after.unique(dim=0)) == len(move.after), "a revived code has the place of another")
-    before, after = (_outside(places[revived], rows).clamp(min=0) for places in (move.before, move.after))
-    nearer = (after <= before + _rounding(rows)).all(dim=1) & (after.sum(dim=1) < before.sum(dim=1))
-    require((nearer | (after == 0).all(dim=1)).all(), "a revived code lies outside the data, and has come no nearer to it")
+    right = (_come_nearer(move, rows) | _among(move.after, rows))[revived]
+    require(right.all(), "a revived code lies outside the data, and has come no nearer to it")
+
+
+def _come_nearer(move: _Move, rows: Tensor) -> Tensor:
+    """Codes (k,) that lie less far outside the data after an update than before it, and along no axis farther."""
+    before, after = (_outside(places, rows).clamp(min=0) for places in (move.before, move.after))
+    return (after <= before + _rounding(rows)).all(dim=1) & (after.sum(dim=1) < before.sum(dim=1))
 
 
 def _drawn_back(revival: _Move, following: _Move, rows: Tensor) -> Tensor:

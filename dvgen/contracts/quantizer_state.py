@@ -4,13 +4,14 @@ Shapes: b batch, d width, *grid positions, n features, k codes.
 """
 
 import pickle
+from functools import partial
 from typing import Any
 
 import torch
 from attrs import evolve
 from torch import Tensor, nn
 
-from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.law import law, must_raise, require, require_equal
 from dvgen.contracts.module_state import plain_values, require_state, state_of, through_file
 from dvgen.contracts.quantizer_subject import (
     SAMPLES,
@@ -135,12 +136,9 @@ def out_of_range_under_vmap(subject: Subject, example: Example) -> None:
     codes = quantizer.encode(example.features(quantizer.dim))
     for i, level in enumerate(quantizer.levels(example.grid)):
         wrong = [torch.stack([code, code]) for code in codes]
-        wrong[i].view(-1)[-1] = level.num_codes
-        try:
-            torch.vmap(lambda *one: quantizer.decode(one))(*wrong)
-        except DvgenError:
-            continue
-        require(False, f"decode of code {level.num_codes} of level {level.name} under vmap did not raise an error of dvgen")
+        wrong[i][(-1,) * wrong[i].ndim] = level.num_codes
+        decode = torch.vmap(lambda *one: quantizer.decode(one))
+        must_raise(partial(decode, *wrong), DvgenError, f"decode of code {level.num_codes} of level {level.name} under vmap")
 
 
 class _Decoder(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from attrs import define, frozen
 from torch import Generator, Tensor
 
+from dvgen.contracts.layout import channels_last
 from dvgen.interfaces.codes import MASKED, Codes
 from dvgen.interfaces.quantizer import Quantized, Quantizer, Traits
 
@@ -28,6 +29,7 @@ SAMPLES = 96
 class Example:
     """One situation: features of this shape, scale and offset, and a quantizer initialised and moved on the like of them.
 
+    In memory their channels lie last where the seed is even, and elsewhere they are contiguous.
     mask: "none", "some" or "all" positions are masked. updates: training steps taken before. junk: which of JUNK lies under
     the mask.
     """
@@ -45,7 +47,8 @@ class Example:
 
     def features(self, dim: int, salt: int = 0) -> Tensor:
         """Features (b, d, *grid); another salt gives others. Clean: see `covered`."""
-        return self._drawn((self.batch, dim, *self.grid), salt).to(self.dtype)
+        drawn = self._drawn((self.batch, dim, *self.grid), salt).to(self.dtype)
+        return drawn if self.seed % 2 else channels_last(drawn)
 
     def rows(self, n: int, dim: int, salt: int = 0) -> Tensor:
         """Features (n, d) of the same scale and offset, float32."""

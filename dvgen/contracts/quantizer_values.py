@@ -3,10 +3,12 @@
 Shapes: b batch, d width, *grid positions, n features, k codes.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from dvgen.contracts.law import law, require, require_equal
+from dvgen.contracts.law import law, must_raise, require, require_equal
 from dvgen.contracts.module_state import state_of
 from dvgen.contracts.quantizer_subject import (
     ENUMERABLE,
@@ -138,8 +140,8 @@ def out_of_range(subject: Subject, example: Example) -> None:
     for i, level in enumerate(quantizer.levels(Example().grid)):
         for bad in (level.num_codes, MASKED - 1):
             wrong = [code.clone() for code in codes]
-            wrong[i].view(-1)[-1] = bad
-            _must_raise(lambda w=tuple(wrong): quantizer.decode(w), DvgenError, f"decode of code {bad}")
+            wrong[i][(-1,) * wrong[i].ndim] = bad
+            must_raise(partial(quantizer.decode, tuple(wrong)), DvgenError, f"decode of code {bad}")
 
 
 @law("P10", "a value that is NaN or infinite raises and moves nothing", once=True)
@@ -150,9 +152,9 @@ def bad_values(subject: Subject, example: Example) -> None:
         z = Example().features(quantizer.dim)
         z[1, 0, 0, 1] = bad
         for act in (quantizer, quantizer.encode):
-            _must_raise(lambda a=act, z=z: a(z), NonFiniteError, f"{bad} among the features")
+            must_raise(partial(act, z), NonFiniteError, f"{bad} among the features")
         if type(quantizer).initialise is not Quantizer.initialise:
-            _must_raise(lambda z=z: quantizer.initialise(as_rows(z)), NonFiniteError, f"initialise with {bad}")
+            must_raise(partial(quantizer.initialise, as_rows(z)), NonFiniteError, f"initialise with {bad}")
     for name, value in state_of(quantizer).items():
         require_equal(value, before[name], f"{name} after bad values")
 
@@ -195,13 +197,3 @@ def as_one_index(quantizer: Quantizer, codes: tuple[Tensor, ...]) -> Tensor:
     for code, level in zip(codes, quantizer.levels((1,)), strict=True):
         index = index * level.num_codes + code
     return index.reshape(-1)
-
-
-def _must_raise(act: object, wanted: type[Exception], what: str) -> None:
-    try:
-        act()  # type: ignore[operator]
-    except wanted:
-        return
-    except Exception as error:
-        require(False, f"{what}: raised {type(error).__name__}, expected {wanted.__name__}")
-    require(False, f"{what}: did not raise {wanted.__name__}")

@@ -1,13 +1,13 @@
 """Discriminators and losses of signals, and what they are tried on."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from dvgen.contracts.model_subject import Example, ModelSubject
+from dvgen.contracts.taken_shapes import TRIED, Shapes, TakesSignals
 from dvgen.errors import ConfigError, ShapeError
 from dvgen.interfaces.discriminator import Discriminator
 from dvgen.interfaces.loss import AdversarialLoss, Loss
@@ -15,37 +15,21 @@ from dvgen.interfaces.loss import AdversarialLoss, Loss
 SHAPES = ((3, 16, 16), (1, 16, 20), (1, 64), (2, 32), (3, 32, 32), (1, 64, 64), (1, 256))
 """Signals that are offered, (channels, *size)."""
 
-TRIED = 2
-"""How many of those that are taken are used."""
-
 PATCHES = ((4, 4), (1,), (7,), (1, 3))
 """Grids of logits that an adversarial loss is tried on."""
 
-Shapes = tuple[tuple[int, ...], ...]
 
-
-class SignalSubject(ModelSubject):
+class SignalSubject(TakesSignals, ModelSubject):
     """What takes signals; the config is `tiny()` unless given.
 
     shapes: (channels, *size), those of SHAPES for which no ShapeError is raised unless given.
     """
 
+    offered = SHAPES
+
     def __init__(self, kind: type[Any], config: Any = None, shapes: Shapes | None = None) -> None:
-        super().__init__((kind,), (config,))
-        self._given = shapes
-        self.variety = TRIED if shapes is None else len(shapes)
-
-    @cached_property
-    def shapes(self) -> Shapes:
-        """The shapes of signals to try. Raises ConfigError when none of those known here is taken."""
-        found = self._given or tuple(shape for shape in SHAPES if self._takes(shape))[:TRIED]
-        if not found:
-            raise ConfigError(f"{self.kinds[0].__name__} takes signals of none of the shapes {SHAPES}; give `shapes` it takes")
-        return found
-
-    def shape(self, example: Example) -> tuple[int, ...]:
-        """(channels, *size) of the example's signals."""
-        return self.shapes[example.shape % len(self.shapes)]
+        ModelSubject.__init__(self, (kind,), (config,))
+        TakesSignals.__init__(self, kind, shapes)
 
     @torch.no_grad()
     def _takes(self, shape: tuple[int, ...]) -> bool:

@@ -15,7 +15,7 @@ class Dataset(ABC):
 
     location: what stands after the colon of `--data NAME:LOCATION`; without one, NAME under $DVGEN_DATA (default: ./data).
         None for a set that is not `located`.
-    Opening raises DataError when the data are not there, naming the place, what was expected and what to do.
+    Raises DataError when the data are not there, naming the place, what was expected and what to do.
 
     shape: (channels, *size) of every signal.
     classes: names of the classes; at least one.
