@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_mistakes import MISTAKES, write_plugin
+from check_mistakes import MISTAKES, Mistake, write_plugin
 from click.testing import CliRunner, Result
 
 from dvgen.cli.check import check
@@ -64,3 +64,31 @@ def test_each_mistake_is_named_with_its_place(tmp_path: Path, name: str, monkeyp
 
 def test_the_mistakes_are_ten() -> None:
     assert len(MISTAKES) == 10
+
+
+def misspelt(right: str, wrong: str) -> Mistake:
+    return Mistake("quantizer", right, wrong, "", (), "")
+
+
+def test_an_error_on_the_first_call_is_named_with_its_place(tmp_path: Path) -> None:
+    """What applies to a quantizer is found by calling it: an error there is the plugin's, and no fault of dvgen."""
+    slip = misspelt("squashed = rows.values.tanh()", "squashed = rows.valuess.tanh()")
+    done = checked(write_plugin(tmp_path, "dvgen_misspelt_forward", "quantizer", slip))
+    assert done.exit_code == 5, done.output
+    (broken,) = [line for line in done.stdout.splitlines() if line.startswith("BROKEN")]
+    assert broken.startswith("BROKEN K6")
+    for words in ("AttributeError", "rows.valuess.tanh()", "misspelt", "its contract was not tried"):
+        assert words in done.stdout
+
+
+def test_one_error_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many laws it stands in the way of; their own causes would mislead."""
+    only(monkeypatch, lambda law: law.name in ("P4", "P5", "P6", "P7", "P8", "P9"))
+    slip = misspelt(
+        "    def decode(self, codes: Codes) -> Tensor:", "    def decode(self, codes: Codes) -> Tensor:\n        nobody"
+    )
+    done = checked(write_plugin(tmp_path, "dvgen_misspelt_decode", "quantizer", slip))
+    assert done.exit_code == 5, done.output
+    assert done.stdout.count("found:   NameError") == 1
+    assert "also:    the same error stands in the way of P" in done.stdout
+    assert "misspelt" in done.stdout

@@ -115,8 +115,8 @@ PACKAGE_CAUSES = CONFIG_CAUSES | {
     " records, and leave torch to the module that `target` names.",
     "target_is_of_its_kind": "A typing error in `target`, an import of something that is not installed, or a class that"
     " does not derive from its interface.",
-    "tiny_builds": "`tiny()` returns fields that `__init__` cannot be built from, or is not overridden while the default config"
-    " is large; return the smallest config that still has all its parts.",
+    "tiny_builds": "An error in your own code, in `__init__` or on the first call of what was built: mend the line that is"
+    " named. Or `tiny()` returns fields that do not fit, or is not overridden while the default config is large.",
     "summary_is_a_line": "The fourth argument of Component; say in a few words what it is, and leave the rest to the docstring"
     " of the class.",
     "waivers_give_reasons": 'A waiver is written as "P23 revival": the name of the law and of its check, "name" and "check" in'

@@ -1,6 +1,6 @@
 """A plugin's components held to all their rules, one after the other. Needs hypothesis."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -10,7 +10,7 @@ from dvgen.checking.package_rules import PACKAGE_CAUSES
 from dvgen.checking.place import Package, package_of
 from dvgen.checking.subjects import Contract, Untried, contract_of
 from dvgen.checking.targets import Checked, Group
-from dvgen.checking.trying import Found, fault_of, fault_of_rule
+from dvgen.checking.trying import Found, fault_of, fault_of_rule, found_in
 from dvgen.contracts.law import Law, laws_in
 from dvgen.contracts.usual_causes import usual_cause
 from dvgen.contracts.waivers import waived_by
@@ -23,6 +23,9 @@ _NEEDED = (_LOADS, package_rules.tiny_builds)
 _FIRST = (package_rules.listing_without_torch, _LOADS, package_rules.summary_is_a_line)
 """Rules that need no class; the others wait until there is one."""
 _SECOND = tuple(law for law in laws_in(config_rules, package_rules) if law not in _FIRST)
+
+_SLIPS = ("NameError", "UnboundLocalError", "AttributeError", "ImportError", "ModuleNotFoundError")
+_SLIP = "A name that was misspelt, not imported, or not set in `__init__`: mend the line that is named, and check again."
 
 Tell = Callable[[str, int, int], None]
 """Is told the rule that is tried next, how many are done, and how many there are."""
@@ -49,7 +52,9 @@ class Outcome:
 
     @property
     def cause(self) -> str:
-        """What usually breaks the rule."""
+        """What usually breaks the rule; of an error that has nothing to do with it, what usually raises that."""
+        if self.found and not self.found.seen and self.found.message.startswith(_SLIPS):
+            return _SLIP
         return PACKAGE_CAUSES.get(self.law.check.__name__) or usual_cause(self.law)
 
 
@@ -86,9 +91,19 @@ def check_group(group: Group, effort: Effort, tell: Tell) -> Report:
         contract = contract_of(group, effort.examples)
     except (Untried, DataError) as error:
         return Report(group, tuple(rules), (f"its contract was not tried: {str(error).splitlines()[0]}",))
+    except Exception as error:  # of the plugin, on its first call: what applies to it is found by trying it
+        failed = _fails(rules, error, package_of(group[0].target))
+        return Report(group, tuple(failed), ("its contract was not tried: it comes after a first call",))
     if contract is None:
         return Report(group, tuple(rules), ())
     return Report(group, (*rules, *_contract_outcomes(group, contract, effort, tell)), ())
+
+
+def _fails(rules: Sequence[Outcome], error: Exception, package: Package) -> Iterator[Outcome]:
+    """The outcomes, the last of the rules that a contract needs broken by an error."""
+    last = max(i for i, outcome in enumerate(rules) if outcome.law in _NEEDED)
+    for i, outcome in enumerate(rules):
+        yield evolve(outcome, state=BROKEN, found=found_in(error, package)) if i == last else outcome
 
 
 def _package_outcomes(one: Checked, tell: Tell) -> list[Outcome]:

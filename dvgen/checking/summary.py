@@ -33,10 +33,11 @@ STATES = (KEPT, BROKEN, WAIVED, NOT_TRIED)
 def text(report: Report) -> Iterator[str]:
     """Lines for a terminal: every broken rule, what is waived and what was not tried, and how many were kept."""
     yield f"{title(report)}: {verdict(report)}"
-    # a law that saw its fault says more than an error in its way
-    for outcome in sorted(report.of(BROKEN), key=lambda o: not (o.found and o.found.seen)):
+    for outcome, others in _by_fault(report.of(BROKEN)):
         yield ""
         yield from _broken(outcome)
+        if others:
+            yield f"  also:    the same error stands in the way of {', '.join(other.law.name for other in others)}"
     for outcome in report.of(WAIVED):
         yield f"  waived; {outcome.trial}: {outcome.law.full_name}: {outcome.reason}"
     for reason in dict.fromkeys((*report.why, *(_untried(outcome) for outcome in report.of(NOT_TRIED)))):
@@ -92,6 +93,19 @@ def document(target: str, reports: Sequence[Report], command: str) -> dict[str, 
         "checks": [_check(report) for report in reports],
         "markdown": markdown(reports, command),
     }
+
+
+def _by_fault(broken: Sequence[Outcome]) -> Iterator[tuple[Outcome, list[Outcome]]]:
+    """Broken rules, each with those that the same error of the plugin stands in the way of.
+
+    First those whose law saw its fault, for it says more than an error in its way.
+    """
+    yield from ((outcome, []) for outcome in broken if outcome.found and outcome.found.seen)
+    errors: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in broken:
+        if outcome.found and not outcome.found.seen:
+            errors.setdefault((outcome.found.message, str(outcome.found.place)), []).append(outcome)
+    yield from ((first, others) for first, *others in errors.values())
 
 
 def _broken(outcome: Outcome) -> Iterator[str]:

@@ -46,8 +46,11 @@ def fault_of(law: Law, contract: Contract, package: Package) -> Found | None:
 def fault_of_rule(law: Law, subject: Any, package: Package) -> Found | None:
     """How a rule of packages, which needs no example, is broken; None when it is kept. Raises DataError as `fault_of` does."""
     error = _error(law, subject, None)
-    if error is None:
-        return None
+    return None if error is None else found_in(error, package)
+
+
+def found_in(error: Exception, package: Package) -> Found:
+    """What an error says that came without an example."""
     return Found("", message_of(error), isinstance(error, Broken), place_of_error(error, package))
 
 

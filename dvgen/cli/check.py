@@ -1,6 +1,7 @@
 """`dvgen check`: a plugin held to its rules."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from textwrap import shorten
 
 import click
 
+from dvgen.blocks.cache_folder import cache_folder
 from dvgen.cli.every_command import json_option, pass_plugins
 from dvgen.discovery import Plugins
 from dvgen.errors import ConfigError, DataError, PluginError
@@ -39,6 +41,8 @@ def check(
         raise ConfigError(
             "dvgen check draws its examples with hypothesis, which is not installed: pip install 'dvgen[contracts]'"
         )
+    # hypothesis keeps tables, and would keep them in the working folder
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_folder() / "hypothesis"))
     from dvgen.checking.running import BROKEN, Effort, check_group
     from dvgen.checking.summary import document, markdown, text
     from dvgen.checking.targets import found_plugins, groups, importable

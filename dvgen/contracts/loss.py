@@ -34,6 +34,8 @@ def values(subject: LossSubject, example: Example) -> None:
 def gradients(subject: LossSubject, example: Example) -> None:
     loss = subject.prepared(example, train=True)
     given, signals = subject.inputs(example)
+    attached = loss(given.clone().requires_grad_(), signals).requires_grad
+    require(attached, "the loss carries no gradient to what was made: nothing could be trained by it")
     gradient = _gradient(loss, given, signals)
     require(all(one.any() for one in gradient), "the gradient of some sample is zero")
     silence = torch.zeros_like(signals)

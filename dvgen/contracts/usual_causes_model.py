@@ -7,7 +7,7 @@ CAUSES = {
     ),
     "model_state.training_keeps": (
         "`forward` counts or stores something in a plain attribute, or writes to .data of a parameter. Keep such state in a "
-        "buffer, and use torch.nn.utils.parametrizations for normalised weights."
+        "buffer; compute normalised weights in `forward` (a model with torch's parametrizations cannot be pickled, M3)."
     ),
     "model_state.round_trips": (
         "A tensor is a plain attribute or a buffer with persistent=False, or a lambda is stored, which cannot be pickled. "
@@ -30,7 +30,8 @@ CAUSES = {
         "or BatchNorm with its running statistics."
     ),
     "model_training.empty_batch": (
-        "A reshape with -1 cannot tell a size that is 0. Give every size of a reshape but the batch's, or raise ShapeError."
+        "A reshape with -1 cannot tell a size that is 0, and some layers, nn.PixelUnshuffle for one, hand an empty batch back "
+        "as it is. Give every size of a reshape but the batch's, or raise ShapeError."
     ),
     "model_training.groups": (
         "A group is listed by hand and forgets a parameter, or a shared one stands in two. Use "
@@ -100,8 +101,8 @@ CAUSES = {
         "equal; a loss that reads a distribution says so in `reads`."
     ),
     "loss.gradients": (
-        "A root or absolute value has no gradient at 0, or only some samples are used. Add an epsilon inside the root, and "
-        "average over the whole batch."
+        "What was made was detached (.detach(), .item(), no_grad), a root or absolute value has no gradient at 0, or only some "
+        "samples are used. Keep the graph, add an epsilon inside the root, and average over the whole batch."
     ),
     "loss.mean_over_batch": (
         "The loss is a sum over the batch, or divides by what depends on it. Take the mean over all axes, or the mean over "
