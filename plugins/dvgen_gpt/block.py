@@ -15,6 +15,9 @@ STEP, SHARE = 32, 8
 """By how many positions the room of a cache grows, or by which part of it, if that is more: with less it is laid out anew more
 often, with more it has more to read."""
 
+PIECES = 16
+"""In how many parts a cache is laid out anew."""
+
 
 class Cache:
     """Keys and values of one block, allocated once for the longest sequence and filled in place.
@@ -39,11 +42,15 @@ class Cache:
 
     def _grow(self, end: int, position: int) -> None:
         *outer, _, width = self.pairs.shape
-        seen = self.pairs[..., :position, :].clone()
-        room = room_for(end, self.length)
-        self.pairs = self.storage[: math.prod(outer) * room * width].view(*outer, room, width)
-        self.pairs[..., :position, :] = seen
-        self.pairs[..., position:, :] = 0  # their weight is zero, which NaN would survive
+        rows, room = math.prod(outer), room_for(end, self.length)
+        old, self.pairs = self.pairs, self.storage[: rows * room * width].view(*outer, room, width)
+        before, after = old.flatten(0, -3), self.pairs.flatten(0, -3)
+        # from the last rows on, each lands behind those that are still to be moved; a few at a time, for a copy of all is large
+        for start in reversed(range(0, rows, max(1, rows // PIECES))):
+            part = slice(start, start + max(1, rows // PIECES))
+            seen = before[part, :position].clone()
+            after[part, :position] = seen
+            after[part, position:] = 0  # their weight is zero, which NaN would survive
 
 
 def room_for(end: int, length: int) -> int:
