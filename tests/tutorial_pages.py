@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from doc_pages import ROOT, Block, blocks
+from example_pages import shown_files
 from tiny_experiment import invoke
 
-FILE, COMMANDS = "file: ", "tutorial: "
-"""How the markers begin of a block that is a file, and of one whose commands name what the page makes."""
+COMMANDS = "tutorial: "
+"""How the marker begins of a block whose commands name what the page makes."""
 
 
 def files(page: str, distribution: str) -> dict[str, str]:
@@ -21,14 +22,13 @@ def files(page: str, distribution: str) -> dict[str, str]:
     single distribution need not.
     """
     shown: dict[str, str] = {}
-    for block in blocks(ROOT / "docs" / page):
-        path = block.marker.removeprefix(FILE)
+    for path, text in shown_files(ROOT / "docs" / page).items():
         folder, _, inside = path.partition("/")
-        if path == block.marker or (folder.startswith("dvgen-") and folder != distribution):
+        if folder.startswith("dvgen-") and folder != distribution:
             continue
         place = inside if folder == distribution else path
         assert place not in shown, f"{page} prints {place} twice"
-        shown[place] = block.text
+        shown[place] = text
     return shown
 
 

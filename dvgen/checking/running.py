@@ -1,6 +1,6 @@
 """A plugin's components held to all their rules, one after the other. Needs hypothesis."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -93,17 +93,17 @@ def check_group(group: Group, effort: Effort, tell: Tell) -> Report:
         return Report(group, tuple(rules), (f"its contract was not tried: {str(error).splitlines()[0]}",))
     except Exception as error:  # of the plugin, on its first call: what applies to it is found by trying it
         failed = _fails(rules, error, package_of(group[0].target))
-        return Report(group, tuple(failed), ("its contract was not tried: it comes after a first call",))
+        return Report(group, failed, ("its contract was not tried: it comes after a first call",))
     if contract is None:
         return Report(group, tuple(rules), ())
     return Report(group, (*rules, *_contract_outcomes(group, contract, effort, tell)), ())
 
 
-def _fails(rules: Sequence[Outcome], error: Exception, package: Package) -> Iterator[Outcome]:
+def _fails(rules: Sequence[Outcome], error: Exception, package: Package) -> tuple[Outcome, ...]:
     """The outcomes, the last of the rules that a contract needs broken by an error."""
-    last = max(i for i, outcome in enumerate(rules) if outcome.law in _NEEDED)
-    for i, outcome in enumerate(rules):
-        yield evolve(outcome, state=BROKEN, found=found_in(error, package)) if i == last else outcome
+    last = [outcome for outcome in rules if outcome.law in _NEEDED][-1]
+    broken = evolve(last, state=BROKEN, found=found_in(error, package))
+    return tuple(broken if outcome is last else outcome for outcome in rules)
 
 
 def _package_outcomes(one: Checked, tell: Tell) -> list[Outcome]:

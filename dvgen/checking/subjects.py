@@ -84,7 +84,7 @@ def contract_of(group: Group, examples: int | None) -> Contract | None:
         plain = quantizer_subject.Example()
         return Contract(subject, quantizer.laws_of(subject), plain, (), pytest_quantizer.EXAMPLES, count)
     model = _subject(group)
-    always = tuple(Example(shape=shape) for shape in range(model.variety))
+    always = pytest_components.every_shape(model)
     count = pytest_components.DRAWN if examples is None else examples
     return Contract(model, components.laws_of(model), Example(), always, pytest_components.EXAMPLES, count)
 

@@ -79,5 +79,10 @@ def prior_contract(
 
 def laws_as_tests(subject: Any, examples: int) -> Callable[[TestClass], TestClass]:
     """The laws of a subject's kind as tests: on an example of each shape, and so many drawn ones."""
-    always = [Example(shape=shape) for shape in range(subject.variety)]
+    always = every_shape(subject)
     return as_tests(subject, laws_of(subject), plain=Example(), drawn=EXAMPLES, examples=examples, always=always)
+
+
+def every_shape(subject: Any) -> tuple[Example, ...]:
+    """An example of each shape that a subject is tried on."""
+    return tuple(Example(shape=shape) for shape in range(subject.variety))

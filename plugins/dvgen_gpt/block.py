@@ -43,11 +43,12 @@ class Cache:
     def _grow(self, end: int, position: int) -> None:
         *outer, _, width = self.pairs.shape
         rows, room = math.prod(outer), room_for(end, self.length)
+        few = max(1, rows // PIECES)
         old, self.pairs = self.pairs, self.storage[: rows * room * width].view(*outer, room, width)
         before, after = old.flatten(0, -3), self.pairs.flatten(0, -3)
         # from the last rows on, each lands behind those that are still to be moved; a few at a time, for a copy of all is large
-        for start in reversed(range(0, rows, max(1, rows // PIECES))):
-            part = slice(start, start + max(1, rows // PIECES))
+        for start in reversed(range(0, rows, few)):
+            part = slice(start, start + few)
             seen = before[part, :position].clone()
             after[part, :position] = seen
             after[part, position:] = 0  # their weight is zero, which NaN would survive
